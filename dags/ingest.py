@@ -1,0 +1,15 @@
+"""Takes in what changed in a source.
+
+**land** extracts every change since the cursor, one batch per country. **validate** accepts a batch or quarantines it with
+a reason; one country's bad data stops that country only. **announce** wakes the fleets that read the source.
+
+Running it again is harmless: the cursor moves in the transaction that records the batches. A *skipped* task had nothing to
+do. If **land** fails, its message names the table, column or connection; if batches are quarantined, their reasons stand in
+the log of **validate** and in `perennial.batches`.
+"""
+
+from perennial_airflow.border import catalog
+from perennial_airflow.dags import ingest_dag
+
+for source in catalog().sources.values():  # one Airflow DAG per source
+    globals()[f"ingest_{source.name}"] = ingest_dag(source, __doc__)

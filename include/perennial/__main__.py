@@ -1,0 +1,69 @@
+"""Commands for people and CI: ``python -m perennial COMMAND``. ``make help`` lists the verbs."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from perennial import authoring
+from perennial.errors import PerennialError
+
+INCLUDE = Path(__file__).resolve().parents[1]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; 1 when it refuses, with the reason on standard error."""
+    parser = argparse.ArgumentParser(prog="perennial", description="Continuous retraining for fleets of models.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add(
+        commands,
+        "check-models",
+        "check every spec and recipe, and what parsing them costs",
+        lambda a: authoring.check_models(),
+    )
+    new = _add(
+        commands,
+        "new-model",
+        "write a working skeleton",
+        lambda a: authoring.new_model(INCLUDE, a.fleet, a.name, a.source),
+    )
+    new.add_argument("--fleet", required=True, help="the fleet's folder in include/models")
+    new.add_argument("--name", required=True, help="the model's name: lower case, digits and _")
+    new.add_argument("--source", required=True, help="the source it reads")
+    one = _add(
+        commands,
+        "try",
+        "train and judge one cell here, publish nothing",
+        lambda a: authoring.try_cell(a.model, a.country),
+    )
+    one.add_argument("--model", required=True)
+    one.add_argument("--country", required=True)
+    _add(
+        commands,
+        "freeze",
+        "keep recipes that champions need and the tree has lost",
+        lambda a: authoring.freeze(INCLUDE),
+    )
+    _add(commands, "migrate", "bring Perennial's database up to date", lambda a: authoring.migrate())
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        print(chosen.run(chosen))
+    except PerennialError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, help_text: str,
+    run: Callable[[argparse.Namespace], str],
+) -> argparse.ArgumentParser:  # fmt: skip
+    parser = commands.add_parser(name, help=help_text, description=help_text)
+    parser.set_defaults(run=run)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

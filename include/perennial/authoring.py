@@ -1,0 +1,193 @@
+"""What people who add models need: check, skeleton, trying one cell, freezing superseded recipes."""
+
+import importlib
+import sys
+import uuid
+from pathlib import Path
+
+from perennial.catalog import Catalog, FleetSpecs, load_catalog
+from perennial.cell import Cell
+from perennial.errors import Fault, RecipeMissing, RequestError, SpecError
+from perennial.recipe import code_of, fleet_package, recipe_of
+from perennial.resources import Resources
+from perennial.settings import key_file, setting
+from perennial.spec import NAME, Model
+
+HEAVY = ("pandas", "sklearn", "great_expectations", "skops", "boto3", "psycopg2")
+
+SKELETON = '''"""The model `{name}`: say here what it predicts, and for whom."""
+
+from perennial import Cadence, Days, Gate, Model, Owner
+from models.{fleet} import {fleet} as fleet
+
+
+def examples(rows, as_of):
+    """One row per prediction. `rows` holds the latest revision of each source row, indexed by its key."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        {{
+            "event_time": rows["{event_time}"],
+            "label_time": rows["{event_time}"],  # when the target is known: later than the event if it takes time
+            "target": rows["{number}"].astype(float),
+            "hour": rows["{event_time}"].dt.hour,
+        }}
+    )
+
+
+def features(examples):
+    """What the estimator sees, row by row, the same when serving. Nothing is learned here."""
+    return examples[["hour"]].astype(float)
+
+
+def estimator():
+    """An unfitted scikit-learn pipeline. Whatever is learned is learned in here."""
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), Ridge())
+
+
+{name} = Model(
+    name="{name}",
+    owner=Owner("{fleet}-team", alerts=("mailto://{fleet}-team@example.com",)),
+    source="{source}",
+    countries=fleet.countries,
+    examples=examples,
+    features=features,
+    estimator=estimator,
+    metric="rmse",
+    window=Days(90),
+    holdout=Days(30),
+    gate=Gate(floor=1e9),  # the worst metric you would publish, in its own unit: set it
+    cadence=Cadence(min_new_rows=100),
+    columns=("{event_time}", "{number}"),
+)
+'''
+
+
+def check_models() -> str:
+    """Check every spec, read every recipe, and say which libraries parsing pulls in. Raises SpecError with all faults."""
+    catalog = load_catalog()
+    heavy = [name for name in HEAVY if name in sys.modules]
+    faults = list(catalog.all_faults())
+    models = [model for specs in catalog.fleets.values() for model in specs.models.values()]
+    for model in models:
+        faults += _recipe_faults(model)
+    if faults:
+        raise SpecError(faults)
+    cost = f" Parsing them imports {', '.join(heavy)}: move the imports into functions." if heavy else ""
+    return f"{len(models)} models of {len(catalog.fleets)} fleets, {len(catalog.sources)} sources: no fault.{cost}"
+
+
+def _recipe_faults(model: Model) -> list[Fault]:
+    try:
+        recipe_of(model)
+    except SpecError as error:
+        return list(error.faults)
+    except Exception as error:
+        what = f"estimator() cannot be built: {type(error).__name__}: {error}"
+        return [Fault(where=model.where, what=what, fix="Mend estimator().")]
+    return []
+
+
+def new_model(include: Path, fleet: str, name: str, source: str) -> str:
+    """Write a working skeleton. Raises RequestError when the fleet or source is unknown, or the file exists."""
+    catalog = load_catalog()
+    catalog.fleet(fleet)
+    spec = catalog.source(source)
+    path = include / "models" / fleet / f"{name}.py"
+    if NAME.fullmatch(name) is None:
+        raise RequestError(f"{name!r} is no model name. Use lower case, digits and _.")
+    if path.exists():
+        raise RequestError(f"{path} exists already. Choose another name.")
+    number = next((column.name for column in spec.columns if column.type == "float64"), spec.columns[0].name)
+    path.write_text(SKELETON.format(name=name, fleet=fleet, source=source, event_time=spec.event_time, number=number))
+    return f"Wrote {path}. Edit it, then `make check-models` and `make try MODEL={name} COUNTRY=…`."
+
+
+def environment_resources() -> Resources:
+    """The outside world from environment variables."""
+    from perennial.shell.store import open_store
+
+    return Resources(
+        database=setting("PERENNIAL_DATABASE_URL"),
+        store=open_store(setting("PERENNIAL_STORE_URL")),
+        signing_key=key_file("PERENNIAL_SIGNING_KEY"),
+        public_keys=key_file("PERENNIAL_PUBLIC_KEYS"),
+        source_dsn=lambda name: setting(f"PERENNIAL_SOURCE_{name.upper()}"),
+    )
+
+
+def migrate() -> str:
+    """Bring the database of PERENNIAL_DATABASE_URL up to date."""
+    from perennial.shell.database import migrate as apply
+
+    applied = apply(setting("PERENNIAL_DATABASE_URL"))
+    return f"Applied {', '.join(applied)}." if applied else "The database is up to date."
+
+
+def try_cell(model: str, country: str) -> str:
+    """Train and judge one cell on what the lake holds, in this process; nothing is published."""
+    from perennial.shell.database import connect, fetch
+    from perennial.steps.plan import Request, plan
+    from perennial.steps.train import train
+
+    resources, catalog = environment_resources(), load_catalog()
+    fleet = _fleet_of(catalog, model)
+    run_id = f"try/{Cell(model, country)}/{uuid.uuid4().hex[:8]}"
+    request = Request(models=(model,), countries=(country,), force=True, dry_run=True)
+    if plan(resources, catalog, fleet.fleet.name, run_id, request).cells == 0:
+        raise RequestError(f"Source {fleet.models[model].source} has no accepted rows yet. Run `make run` first.")
+    train(resources, catalog, run_id)
+    database = connect(resources.database)
+    try:
+        outcome = fetch(database, "outcomes_of", run_id=run_id)[0]
+    finally:
+        database.close()
+    return f"{Cell(model, country)}: {outcome.reason} ({outcome.seconds or 0:.1f} s)"
+
+
+def _fleet_of(catalog: Catalog, model: str) -> FleetSpecs:
+    for specs in catalog.fleets.values():
+        if model in specs.refused:
+            raise SpecError(specs.refused[model].faults)
+        if model in specs.models:
+            return specs
+    names = sorted(name for specs in catalog.fleets.values() for name in specs.models)
+    raise RequestError(f"There is no model {model!r}. There are: {', '.join(names)}.")
+
+
+def freeze(include: Path) -> str:
+    """Write the recipes that champions and rollback targets need, and the tree lacks, into ``_past``."""
+    from perennial.shell.database import connect, fetch
+
+    database = connect(setting("PERENNIAL_DATABASE_URL"))
+    try:
+        models = [model for specs in load_catalog().fleets.values() for model in specs.models.values()]
+        needed = [(model, row) for model in models for row in fetch(database, "recipes_in_force", model=model.name)]
+    finally:
+        database.close()
+    written = [_write_past(include, model, row) for model, row in needed if not _has_code(model, row.recipe)]
+    return f"Wrote {', '.join(map(str, written))}. Commit and deploy." if written else "Nothing to freeze."
+
+
+def _has_code(model: Model, recipe_hash: str) -> bool:
+    try:
+        code_of(model, recipe_hash)
+    except RecipeMissing:
+        return False
+    return True
+
+
+def _write_past(include: Path, model: Model, row: object) -> Path:
+    recipe_hash, source = str(getattr(row, "recipe")), str(getattr(row, "source"))  # noqa: B009
+    folder = include.joinpath(*fleet_package(model).split(".")) / "_past"
+    folder.mkdir(exist_ok=True)
+    (folder / "__init__.py").touch()
+    path = folder / f"r_{recipe_hash[:16]}.py"
+    path.write_text(f'"""Superseded recipe of {model.name}, still in force somewhere. Written by `make freeze`."""\n\n{source}')
+    importlib.invalidate_caches()
+    code_of(model, recipe_hash)
+    return path

@@ -1,0 +1,50 @@
+"""From rows to examples: what a recipe returns is checked before anything is learned from it."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+from perennial.errors import ExamplesError
+
+REQUIRED = ("event_time", "label_time", "target")
+
+
+def matured_examples(examples: Callable[..., pd.DataFrame], rows: pd.DataFrame, as_of: datetime, name: str) -> pd.DataFrame:
+    """Examples whose event and label are known as of ``as_of``, sorted by event time, indexed uniquely.
+
+    ``rows`` are the latest revisions indexed by the source's key. Raises ExamplesError, naming the model.
+    """
+    made = examples(rows, as_of)
+    _check(made, name)
+    known = made["target"].notna() & (made["label_time"] <= as_of) & (made["event_time"] <= as_of)
+    return made[known].sort_values("event_time", kind="stable")
+
+
+def checked_features(features: Callable[..., Any], examples: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Features of the examples, row by row under the same index. Raises ExamplesError."""
+    made = features(examples)
+    if not isinstance(made, pd.DataFrame):
+        raise ExamplesError(f"Model {name}: features() returned {type(made).__name__}. Return a DataFrame.")
+    if not made.index.equals(examples.index):
+        raise ExamplesError(f"Model {name}: features() changed the rows. Return one row per example, in their order.")
+    leaks = [column for column in ("target", "label_time") if column in made]
+    if leaks:
+        raise ExamplesError(f"Model {name}: features() returns {', '.join(leaks)}, unknown when predicting. Drop it.")
+    return made
+
+
+def _check(made: Any, name: str) -> None:
+    if not isinstance(made, pd.DataFrame):
+        raise ExamplesError(f"Model {name}: examples() returned {type(made).__name__}. Return a DataFrame.")
+    missing = [column for column in REQUIRED if column not in made]
+    if missing:
+        raise ExamplesError(f"Model {name}: examples() lacks {', '.join(missing)}. Add the column.")
+    if not made.index.is_unique:
+        raise ExamplesError(f"Model {name}: the index of examples() is not unique. Keep the rows' index or set a key.")
+    for column in ("event_time", "label_time"):
+        if not isinstance(made[column].dtype, pd.DatetimeTZDtype):
+            raise ExamplesError(f"Model {name}: {column} is {made[column].dtype}. Make it a UTC timestamp.")
+    if bool((made["label_time"] < made["event_time"]).any()):
+        raise ExamplesError(f"Model {name}: a label is known before its event. Mend label_time in examples().")

@@ -1,0 +1,59 @@
+"""The metrics a model is judged by: a loss per row, and what its mean says in the metric's unit. Lower is better."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+CLIP = 1e-15
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """``loss`` is per row, ``score`` turns a mean loss into the metric; ``probabilities``: predicts a class's share."""
+
+    name: str
+    loss: Callable[[Floats, Floats], Floats]
+    score: Callable[[Any], Any]
+    probabilities: bool = False
+
+
+def squared_error(target: Floats, predicted: Floats) -> Floats:
+    """Squared error of each row."""
+    return (target - predicted) ** 2
+
+
+def absolute_error(target: Floats, predicted: Floats) -> Floats:
+    """Absolute error of each row."""
+    return np.abs(target - predicted)
+
+
+def log_loss(target: Floats, predicted: Floats) -> Floats:
+    """Negative log-likelihood of each row, probabilities clipped to [1e-15, 1 - 1e-15]."""
+    clipped = np.clip(predicted, CLIP, 1 - CLIP)
+    return -(target * np.log(clipped) + (1 - target) * np.log(1 - clipped))
+
+
+def _identity(mean: Any) -> Any:
+    return mean
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric(name="rmse", loss=squared_error, score=np.sqrt),
+        Metric(name="mae", loss=absolute_error, score=_identity),
+        Metric(name="log_loss", loss=log_loss, score=_identity, probabilities=True),
+        Metric(name="brier", loss=squared_error, score=_identity, probabilities=True),
+    )
+}
+
+
+def predict(estimator: Any, features: Any, metric: Metric) -> Floats:
+    """Predictions of shape (n_rows,): values, or the probability of class 1."""
+    if metric.probabilities:
+        return np.asarray(estimator.predict_proba(features)[:, 1], dtype=float)
+    return np.asarray(estimator.predict(features), dtype=float)

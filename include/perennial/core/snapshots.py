@@ -1,0 +1,42 @@
+"""What a training reads, and how revisions of a row become one row."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+
+import pandas as pd
+
+from perennial.spec import Model, Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """Accepted batches 1 to ``last_seq`` of a source and country without ``excluded``, within an event-time window.
+
+    The window is closed at both ends: ``window_start <= event_time <= window_end``.
+    """
+
+    source: str
+    country: str
+    last_seq: int
+    excluded: tuple[int, ...]
+    window_start: datetime
+    window_end: datetime
+
+    @property
+    def id(self) -> str:
+        """Hash of what is read."""
+        return hashlib.sha256(json.dumps(asdict(self), default=datetime.isoformat).encode()).hexdigest()
+
+
+def window_of(model: Model, as_of: datetime) -> tuple[datetime, datetime]:
+    """Event times a training of ``model`` may look at: its window before the longest span, plus the lookback."""
+    reach: timedelta = model.window + model.holdout + model.lookback
+    return as_of - reach, as_of
+
+
+def latest_revisions(rows: pd.DataFrame, source: Source) -> pd.DataFrame:
+    """Keep the row of the latest ``changed_at`` per key, indexed by the key and sorted by event time."""
+    newest = rows.sort_values(source.changed_at, kind="stable").drop_duplicates(list(source.key), keep="last")
+    return newest.sort_values([source.event_time, *source.key], kind="stable").set_index(list(source.key))

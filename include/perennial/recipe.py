@@ -1,0 +1,184 @@
+"""A recipe's identity: a hash over the normalised code and parameters of what makes a fitted model what it is.
+
+The text behind the hash is a module of its own: the functions, the constants and functions of the fleet that they use,
+and the imports those need. ``make freeze`` writes that text to the fleet's ``_past`` folder.
+"""
+
+import ast
+import builtins
+import hashlib
+import importlib
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from perennial.errors import Fault, RecipeMissing, SpecError
+from perennial.spec import Model
+
+ROOTS = ("examples", "features", "estimator")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """``hash`` identifies the recipe, ``source`` is a module that holds all of it, ``parameters`` are the estimator's."""
+
+    hash: str
+    source: str
+    parameters: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeCode:
+    """The functions of one recipe, of today or of the past."""
+
+    examples: Callable[..., Any]
+    features: Callable[..., Any]
+
+
+def recipe_of(model: Model) -> Recipe:
+    """Read the recipe of a model out of the deployed tree.
+
+    Raises SpecError when a function cannot be followed: two different things of one name, or source that is missing.
+    """
+    statements = _Collector(model).collect()
+    parameters = {name: repr(value) for name, value in sorted(model.estimator().get_params().items())}
+    normalised = [ast.dump(_without_docstrings(statement)) for statement in statements]
+    digest = hashlib.sha256(json.dumps([sorted(normalised), parameters]).encode()).hexdigest()
+    return Recipe(hash=digest, source=_module_text(statements), parameters=parameters)
+
+
+def code_of(model: Model, recipe_hash: str) -> RecipeCode:
+    """The functions of the recipe with this hash: today's, or frozen ones. Raises RecipeMissing, naming the fix."""
+    if recipe_of(model).hash == recipe_hash:
+        return RecipeCode(examples=model.examples, features=model.features)
+    past = _past_module(model, recipe_hash)
+    frozen = recipe_of(past_model(model, past))
+    if frozen.hash != recipe_hash:
+        raise RecipeMissing(f"{past.__file__} was edited: it holds recipe {frozen.hash}. Restore it, or `make freeze`.")
+    return RecipeCode(examples=past.examples, features=past.features)
+
+
+def past_model(model: Model, past: ModuleType) -> Model:
+    """The model with the functions of a frozen module in place of today's."""
+    fields = {name: getattr(model, name) for name in model.__dataclass_fields__}
+    return Model(**{**fields, **{root: getattr(past, root) for root in ROOTS}})
+
+
+def _past_module(model: Model, recipe_hash: str) -> ModuleType:
+    name = f"{fleet_package(model)}._past.r_{recipe_hash[:16]}"
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise RecipeMissing(
+            f"Model {model.name} was edited while a version of recipe {recipe_hash[:16]} is still in force, and the tree "
+            f"has no {name.replace('.', '/')}.py. Run `make freeze` and deploy the file."
+        ) from error
+
+
+def fleet_package(model: Model) -> str:
+    """The package that holds the model's file, such as ``models.shop``."""
+    return model.examples.__module__.split("._past")[0].rpartition(".")[0]
+
+
+class _Collector:
+    """Follows names from a model's functions through the modules of its fleet."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.package = fleet_package(model)
+        self.found: dict[str, ast.stmt] = {}
+        self.trees: dict[str, dict[str, ast.stmt]] = {}
+
+    def collect(self) -> list[ast.stmt]:
+        for root in ROOTS:
+            function = getattr(self.model, root)
+            self._add(function.__name__, function.__module__, alias=root)
+        imports = [node for node in self.found.values() if isinstance(node, ast.Import | ast.ImportFrom)]
+        return imports + [node for node in self.found.values() if node not in imports]
+
+    def _add(self, name: str, module: str, alias: str | None = None) -> None:
+        node = self._definitions(module).get(name)
+        if node is None:
+            if alias is not None or not hasattr(builtins, name):
+                self._refuse(f"{name} is not defined at the top level of {module}", "Define it there, by name.")
+            return None
+        if isinstance(node, ast.ImportFrom) and self._in_fleet(node.module):
+            original = next(item.name for item in node.names if (item.asname or item.name) == name)
+            if original != name:
+                self._refuse(f"{original} is imported as {name}", "Import functions of the fleet by their own name.")
+            self._add(name, str(node.module), alias)
+            return
+        if isinstance(node, ast.Import) and self._in_fleet(node.names[0].name):
+            self._refuse(f"{node.names[0].name} is imported as a module", "Import its functions by name.")
+        self._refuse_hidden_imports(name, node)
+        self._keep(name, node, alias)
+        for used in _names_used(node):
+            if used != name and used in self._definitions(module):
+                self._add_once(used, module)
+
+    def _add_once(self, name: str, module: str) -> None:
+        if name not in self.found or ast.dump(self.found[name]) != ast.dump(self._definitions(module)[name]):
+            self._add(name, module)
+
+    def _keep(self, name: str, node: ast.stmt, alias: str | None) -> None:
+        if alias is not None and name != alias:
+            self._refuse(f"{alias}={name}", f"Name the function {alias}, so that a frozen recipe can stand alone.")
+        if name in self.found and ast.dump(self.found[name]) != ast.dump(node):
+            self._refuse(f"two different things are called {name}", "Rename one.")
+        self.found[name] = node
+
+    def _definitions(self, module: str) -> dict[str, ast.stmt]:
+        if module not in self.trees:
+            tree = ast.parse(inspect.getsource(sys.modules.get(module) or importlib.import_module(module)))
+            self.trees[module] = dict(_top_level(tree))
+        return self.trees[module]
+
+    def _refuse_hidden_imports(self, name: str, node: ast.stmt) -> None:
+        inner = [part for part in ast.walk(node) if isinstance(part, ast.ImportFrom) and part is not node]
+        if any(self._in_fleet(part.module) for part in inner):
+            self._refuse(f"{name} imports from {self.package} inside its body", "Import it at the top of the file.")
+
+    def _in_fleet(self, module: str | None) -> bool:
+        return module is not None and (module == self.package or module.startswith(f"{self.package}."))
+
+    def _refuse(self, what: str, fix: str) -> None:
+        raise SpecError([Fault(where=self.model.where, what=f"the recipe cannot be read: {what}", fix=fix)])
+
+
+def _top_level(tree: ast.Module) -> Iterator[tuple[str, ast.stmt]]:
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name, node
+        elif isinstance(node, ast.Assign):
+            yield from ((target.id, node) for target in node.targets if isinstance(target, ast.Name))
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield node.target.id, node
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            for item in node.names:
+                yield (item.asname or item.name).split(".")[0], _one_import(node, item)
+
+
+def _one_import(node: ast.Import | ast.ImportFrom, item: ast.alias) -> ast.stmt:
+    if isinstance(node, ast.Import):
+        return ast.Import(names=[item])
+    return ast.ImportFrom(module=node.module, names=[item], level=node.level)
+
+
+def _names_used(node: ast.stmt) -> list[str]:
+    return sorted({part.id for part in ast.walk(node) if isinstance(part, ast.Name)})
+
+
+def _without_docstrings(statement: ast.stmt) -> ast.stmt:
+    copy = ast.parse(ast.unparse(statement)).body[0]
+    for node in ast.walk(copy):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return copy
+
+
+def _module_text(statements: list[ast.stmt]) -> str:
+    return "\n\n".join(ast.unparse(ast.fix_missing_locations(statement)) for statement in statements) + "\n"

@@ -1,0 +1,1 @@
+"""The shell: each module talks to one outside thing and decides nothing."""

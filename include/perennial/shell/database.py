@@ -1,0 +1,112 @@
+"""Connections to Perennial's PostgreSQL, its numbered migrations, and the named queries of the ``.sql`` files."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import psycopg2
+from psycopg2.extensions import connection as Connection
+from psycopg2.extras import Json, NamedTupleCursor
+
+from perennial.errors import RegistryError
+
+MIGRATION_LOCK = 0x7065726E
+QUERY = re.compile(r"^-- (\w+): .*$", re.MULTILINE)
+
+__all__ = ["Connection", "Json", "connect", "fetch", "fetch_one", "migrate", "run", "transaction"]
+
+
+def connect(dsn: str) -> Connection:
+    """An autocommit connection whose search path is Perennial's schema. Raises RegistryError, naming the server."""
+    try:
+        connection = psycopg2.connect(
+            dsn, cursor_factory=NamedTupleCursor, options="-c search_path=perennial -c timezone=UTC", connect_timeout=10
+        )
+    except psycopg2.OperationalError as error:
+        raise RegistryError(
+            f"Perennial's database cannot be reached: {str(error).strip()}. Check the connection perennial_db and that "
+            "PostgreSQL is up. Nothing was changed."
+        ) from error
+    connection.autocommit = True
+    return connection
+
+
+@contextmanager
+def transaction(connection: Connection) -> Iterator[None]:
+    """All statements inside commit together, or none does."""
+    connection.autocommit = False
+    try:
+        with connection:
+            yield
+    finally:
+        if not connection.closed:
+            connection.autocommit = True
+
+
+@contextmanager
+def _lost_connections() -> Iterator[None]:
+    try:
+        yield
+    except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+        raise RegistryError(f"Perennial's database went away: {str(error).strip()}. A retry goes on from here.") from error
+
+
+def fetch(connection: Connection, query: str, **parameters: Any) -> list[Any]:
+    """Rows of a named query as named tuples."""
+    with _lost_connections(), connection.cursor() as cursor:
+        cursor.execute(queries()[query], parameters)
+        return list(cursor.fetchall()) if cursor.description else []
+
+
+def fetch_one(connection: Connection, query: str, **parameters: Any) -> Any:
+    """The first row of a named query, or None."""
+    rows = fetch(connection, query, **parameters)
+    return rows[0] if rows else None
+
+
+def run(connection: Connection, query: str, **parameters: Any) -> int:
+    """Run a named query; returns how many rows it touched."""
+    with _lost_connections(), connection.cursor() as cursor:
+        cursor.execute(queries()[query], parameters)
+        return int(cursor.rowcount)
+
+
+@cache
+def queries() -> dict[str, str]:
+    """Every named query of ``queries/*.sql``."""
+    found: dict[str, str] = {}
+    for file in (resources.files(__package__) / "queries").iterdir():
+        if file.name.endswith(".sql"):
+            parts = QUERY.split(file.read_text())
+            found |= dict(zip(parts[1::2], parts[2::2], strict=True))
+    return found
+
+
+def migrate(dsn: str) -> list[str]:
+    """Apply the migrations that the database lacks, in one transaction each; returns their names. Safe to race."""
+    connection = connect(dsn)
+    try:
+        with transaction(connection), connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
+            cursor.execute("CREATE SCHEMA IF NOT EXISTS perennial")
+            cursor.execute(
+                "CREATE TABLE IF NOT EXISTS migrations (name text PRIMARY KEY, applied_at timestamptz DEFAULT now())"
+            )
+            cursor.execute("SELECT name FROM migrations")
+            applied = {name for (name,) in cursor.fetchall()}
+            missing = [(name, text) for name, text in migrations() if name not in applied]
+            for name, text in missing:
+                cursor.execute(text)
+                cursor.execute("INSERT INTO migrations (name) VALUES (%s)", (name,))
+        return [name for name, _ in missing]
+    finally:
+        connection.close()
+
+
+def migrations() -> list[tuple[str, str]]:
+    """Name and text of every migration, in order."""
+    files = (resources.files(__package__) / "migrations").iterdir()
+    return sorted((file.name, file.read_text()) for file in files if file.name.endswith(".sql"))

@@ -1,0 +1,100 @@
+"""Reads a source's fresh rows from its Postgres table, never past what an open transaction could still add."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import psycopg2
+import pyarrow as pa
+from psycopg2 import errors, sql
+from psycopg2.extensions import connection as Connection
+
+from perennial.errors import SourceError, SourceMismatch
+from perennial.shell.database import fetch_one
+from perennial.shell.lake import schema_of
+from perennial.spec import Source
+
+CASTS = {"string": "text", "int64": "int8", "float64": "float8", "bool": "bool", "timestamp": "timestamptz"}
+CHUNK_ROWS = 25_000
+
+
+@contextmanager
+def connected(dsn: str, source: Source) -> Iterator[Connection]:
+    """A connection to the source's database. Raises SourceError, naming source and connection."""
+    try:
+        connection = psycopg2.connect(dsn, options="-c timezone=UTC", connect_timeout=10)
+    except psycopg2.OperationalError as error:
+        raise SourceError(
+            f"Source {source.name} cannot be reached through connection {source.connection}: {str(error).strip()}."
+        ) from error
+    try:
+        yield connection
+    except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+        raise SourceError(f"Source {source.name} went away while it was read: {str(error).strip()}.") from error
+    finally:
+        connection.close()
+
+
+def safe_bound(connection: Connection, source: Source) -> tuple[datetime, datetime]:
+    """``(bound, clock)``: no row that commits from now on has a ``changed_at`` before ``bound``; the source's own time.
+
+    The bound stays behind the clock by ``max_commit_lag``, and behind the start of every open transaction. Raises
+    SourceMismatch when the role may not see the transactions of others.
+    """
+    with connection:
+        row = fetch_one(connection, "safe_bound", lag=source.max_commit_lag)
+    bound, clock, hidden = row
+    if hidden:
+        raise SourceMismatch(
+            f"Source {source.name}: the role of connection {source.connection} cannot see other sessions' transactions, "
+            "so rows that commit late could be lost. GRANT pg_read_all_stats to it."
+        )
+    return bound, clock
+
+
+def extract(connection: Connection, source: Source, lower: datetime, upper: datetime) -> Iterator[pa.Table]:
+    """Rows with ``lower <= changed_at < upper``, by country and event time, in chunks.
+
+    Bounded memory: a server-side cursor in one repeatable-read transaction. Raises SourceMismatch when the table lacks a
+    column or holds a value that does not fit its type.
+    """
+    connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+    with connection, connection.cursor(name=f"perennial_{source.name}") as cursor:
+        cursor.itersize = CHUNK_ROWS
+        try:
+            cursor.execute(_select(source), {"lower": lower, "upper": upper})
+            while rows := cursor.fetchmany(CHUNK_ROWS):
+                yield _table(rows, source)
+        except (errors.UndefinedColumn, errors.UndefinedTable, errors.InsufficientPrivilege, errors.DataError) as error:
+            raise SourceMismatch(
+                f"Source {source.name} is not as {source.where} says: {str(error).splitlines()[0]}. "
+                "Mend the table or the spec; nothing was landed."
+            ) from error
+
+
+def _select(source: Source) -> sql.Composed:
+    columns = sql.SQL(", ").join(
+        sql.SQL("{}::{}").format(sql.Identifier(column.name), sql.SQL(CASTS[column.type])) for column in source.columns
+    )
+    order = [source.country, source.event_time, *source.key, source.changed_at]
+    text = "SELECT {columns} FROM {table} WHERE {changed_at} >= %(lower)s AND {changed_at} < %(upper)s ORDER BY {order}"
+    return sql.SQL(text).format(
+        columns=columns,
+        table=sql.Identifier(*source.table.split(".")),
+        changed_at=sql.Identifier(source.changed_at),
+        order=sql.SQL(", ").join(map(sql.Identifier, order)),
+    )
+
+
+def _table(rows: list[Any], source: Source) -> pa.Table:
+    schema = schema_of(source)
+    arrays = [pa.array(values, type=field.type) for values, field in zip(zip(*rows, strict=True), schema, strict=True)]
+    empty = [f.name for f, a in zip(schema, arrays, strict=True) if a.null_count and f.name in _required(source)]
+    if empty:
+        raise SourceMismatch(f"Source {source.name} holds rows without {', '.join(empty)}. Mend them; nothing was landed.")
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _required(source: Source) -> tuple[str, ...]:
+    return (*source.key, source.event_time, source.changed_at)

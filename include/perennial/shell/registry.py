@@ -1,0 +1,46 @@
+"""The registry's moves: who is champion, and the one INSERT that changes it."""
+
+from typing import Any
+
+import psycopg2
+from psycopg2 import errors
+
+from perennial.cell import Cell
+from perennial.errors import ArtifactError, Blocked, PerennialError, RegistryError, StaleVerdict
+from perennial.shell.database import Connection, fetch_one, run
+
+BLOCKED = "PB001"
+
+
+def champion_of(database: Connection, cell: Cell) -> Any | None:
+    """The cell's last release, or None where there never was one. Raises RegistryError when it cannot be told."""
+    champion = fetch_one(database, "champion_of", model=cell.model, country=cell.country)
+    if champion is not None and champion.artifact_key is None:
+        raise ArtifactError(f"The champion of {cell}, version {champion.version[:12]}, has no artifact on record.")
+    return champion
+
+
+def publish(
+    database: Connection, cell: Cell, *, against_seq: int, champion: str | None, challenger: str, verdict: int,
+    reason: str, run_id: str,
+) -> int:  # fmt: skip
+    """Move the champion if it is still the one the verdict was judged against; returns the release's number.
+
+    Raises StaleVerdict when it has moved since, Blocked when a blocker is in force.
+    """
+    try:
+        run(
+            database, "publish", model=cell.model, country=cell.country, against_seq=against_seq, from_version=champion,
+            to_version=challenger, verdict=verdict, reason=reason, run_id=run_id,
+        )  # fmt: skip
+    except psycopg2.Error as error:
+        raise _explained(error, cell, against_seq) from error
+    return against_seq + 1
+
+
+def _explained(error: psycopg2.Error, cell: Cell, against_seq: int) -> PerennialError:
+    if isinstance(error, errors.UniqueViolation):
+        return StaleVerdict(f"{cell} has moved past release {against_seq} since it was judged.")
+    if error.pgcode == BLOCKED:
+        return Blocked(f"{cell} has a blocker.")
+    return RegistryError(f"The release of {cell} was refused by the database: {str(error).strip()}")

@@ -1,0 +1,238 @@
+"""What people write: fleets, models, sources. Cheap to import, and a spec never raises: it says its faults."""
+
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from perennial.errors import Fault
+
+METRICS = ("rmse", "mae", "log_loss", "brier")
+COLUMN_TYPES = ("string", "int64", "float64", "bool", "timestamp")
+NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+COUNTRY = re.compile(r"[A-Z]{2}")
+
+
+def Days(number: float) -> timedelta:  # noqa: N802 - reads as a unit in specs
+    """A span of ``number`` days."""
+    return timedelta(days=number)
+
+
+def Minutes(number: float) -> timedelta:  # noqa: N802
+    """A span of ``number`` minutes."""
+    return timedelta(minutes=number)
+
+
+def Seconds(number: float) -> timedelta:  # noqa: N802
+    """A span of ``number`` seconds."""
+    return timedelta(seconds=number)
+
+
+def calling_line() -> str:
+    """``file:line`` of the statement that constructs the spec whose ``__post_init__`` asks."""
+    frame = sys._getframe(3)
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who answers for a model or source. ``alerts`` are Apprise addresses; tier 1 is told at once."""
+
+    name: str
+    alerts: tuple[str, ...] = ()
+    tier: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """What a challenger must show.
+
+    ``floor``: the worst value of the model's metric it may have, in the metric's unit.
+    ``margin``: how much worse than the champion, as a share of its metric, is still "not inferior".
+    ``confidence``: of the one-sided bound on the relative gain.
+    ``min_rows``, ``min_clusters`` (days): the least a comparison span holds; ``min_train_rows``: the least a fit sees.
+    ``max_refit_distance``: root mean square distance of served and judged predictions, in standard deviations
+    of the target.
+    """
+
+    floor: float
+    margin: float = 0.01
+    confidence: float = 0.95
+    min_rows: int = 200
+    min_clusters: int = 10
+    min_train_rows: int = 200
+    max_refit_distance: float = 0.5
+
+    def faults(self, where: str) -> list[Fault]:
+        """Every bound that cannot be used."""
+        checks = (
+            (0 <= self.margin < 1, f"gate margin {self.margin} is not in [0, 1)", "Give a share such as 0.01."),
+            (0.5 < self.confidence < 1, f"gate confidence {self.confidence} is not in (0.5, 1)", "Give 0.95."),
+            (self.min_rows >= 2, f"gate min_rows {self.min_rows} is below 2", "Give at least 2."),
+            (self.min_clusters >= 2, f"gate min_clusters {self.min_clusters} is below 2", "Give at least 2."),
+            (self.min_train_rows >= 1, f"gate min_train_rows {self.min_train_rows} is below 1", "Give at least 1."),
+            (self.max_refit_distance > 0, "gate max_refit_distance is not positive", "Give e.g. 0.5."),
+        )
+        return [Fault(where=where, what=what, fix=fix) for passed, what, fix in checks if not passed]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cadence:
+    """When a cell is due: ``min_new_rows`` rows its last verdict has not seen, or a champion older than ``max_age``."""
+
+    min_new_rows: int = 100
+    max_age: timedelta | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """What is predicted, from which source, by which recipe, judged how.
+
+    ``examples(rows, as_of)`` returns one row per prediction with ``event_time``, ``label_time``, ``target`` and raw
+    columns under a unique index; ``features(examples)`` works row by row and learns nothing; ``estimator()`` returns
+    an unfitted scikit-learn pipeline. ``columns`` names the source columns ``examples`` reads (empty: all).
+    """
+
+    name: str
+    owner: Owner
+    source: str
+    countries: tuple[str, ...]
+    examples: Callable[..., Any]
+    features: Callable[..., Any]
+    estimator: Callable[[], Any]
+    metric: str
+    window: timedelta
+    gate: Gate
+    lookback: timedelta = timedelta(0)
+    holdout: timedelta = timedelta(days=30)
+    cadence: Cadence = Cadence()
+    columns: tuple[str, ...] = ()
+    refit: bool = True
+    trusted: tuple[str, ...] = ()
+    seed: int = 0
+    attempts: int = 2
+    time_limit: timedelta = timedelta(minutes=10)
+    where: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "where", self.where or calling_line())
+
+    def faults(self) -> list[Fault]:
+        """Every fault of this spec that can be seen without running it."""
+        functions = {"examples": self.examples, "features": self.features, "estimator": self.estimator}
+        checks = [
+            (_is_name(self.name), f"model name {self.name!r} is not a name", "Use lower case, digits and _."),
+            (isinstance(self.owner, Owner), "owner is not an Owner", 'Write owner=Owner("team").'),
+            (self.metric in METRICS, f"unknown metric {self.metric!r}", f"Use one of {', '.join(METRICS)}."),
+            (_is_span(self.window), "window is not a positive span", "Write e.g. window=Days(180)."),
+            (_is_span(self.holdout), "holdout is not a positive span", "Write e.g. holdout=Days(30)."),
+            (_is_span(self.time_limit), "time_limit is not a positive span", "Write e.g. time_limit=Minutes(10)."),
+            (self.attempts >= 1, f"attempts is {self.attempts}", "Give at least 1."),
+            (isinstance(self.gate, Gate), "gate is not a Gate", "Write gate=Gate(floor=…)."),
+            (len(self.countries) > 0, "countries is empty", 'Write countries=("GB", …).'),
+            (len(set(self.countries)) == len(self.countries), "a country is named twice", "Name each country once."),
+        ]
+        checks += [
+            (callable(function) and getattr(function, "__name__", "<lambda>") != "<lambda>",
+             f"{name} is not a named function", f"Write def {name}(…) in this file.")
+            for name, function in functions.items()
+        ]  # fmt: skip
+        found = [Fault(where=self.where, what=what, fix=fix) for passed, what, fix in checks if not passed]
+        return found + (self.gate.faults(self.where) if isinstance(self.gate, Gate) else [])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fleet:
+    """Models that are run together: one folder, one retrain DAG, one matrix.
+
+    ``schedule``: cron fallback beside the sources' assets. ``workers``: parallel trainings.
+    ``failure_limit``: the share of planned cells that may fail before the run itself counts as failed.
+    ``country_pattern``: what a code of the country axis looks like, if not ISO 3166-1 alpha-2.
+    """
+
+    name: str
+    owner: Owner
+    countries: tuple[str, ...]
+    schedule: str = "17 3 * * *"
+    workers: int = 2
+    failure_limit: float = 0.0
+    country_pattern: str = COUNTRY.pattern
+    where: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "where", self.where or calling_line())
+
+    def faults(self) -> list[Fault]:
+        """Every fault of this declaration."""
+        wrong = [code for code in self.countries if not re.fullmatch(self.country_pattern, code)]
+        checks = (
+            (_is_name(self.name), f"fleet name {self.name!r} is not a name", "Use lower case, digits and _."),
+            (self.workers >= 1, f"workers is {self.workers}", "Give at least 1."),
+            (0 <= self.failure_limit <= 1, "failure_limit is not in [0, 1]", "Give a share such as 0.1."),
+            (not wrong, f"no country codes: {', '.join(wrong)}", "Use ISO 3166-1 alpha-2 or set country_pattern."),
+        )
+        return [Fault(where=self.where, what=what, fix=fix) for passed, what, fix in checks if not passed]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a source and its type: string, int64, float64, bool or timestamp (UTC)."""
+
+    name: str
+    type: str
+    nullable: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A Postgres table that fresh rows are extracted from.
+
+    ``key`` and ``changed_at`` identify a change of a row; ``changed_at`` is ``timestamptz``, set no earlier than the
+    start of the writing transaction. ``country`` is the column that ``countries`` maps to codes. ``expectations()``
+    returns Great Expectations objects. ``connection`` names an Airflow Connection.
+    """
+
+    name: str
+    owner: Owner
+    connection: str
+    table: str
+    key: tuple[str, ...]
+    event_time: str
+    changed_at: str
+    country: str
+    countries: Mapping[str, str]
+    columns: tuple[Column, ...]
+    expectations: Callable[[], list[Any]]
+    max_commit_lag: timedelta = timedelta(seconds=5)
+    schedule: str = "*/5 * * * *"
+    where: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "where", self.where or calling_line())
+
+    def faults(self) -> list[Fault]:
+        """Every fault of this spec that can be seen without the source."""
+        types = {column.name: column.type for column in self.columns}
+        missing = [name for name in (*self.key, self.event_time, self.changed_at, self.country) if name not in types]
+        unknown = [f"{name} {kind}" for name, kind in types.items() if kind not in COLUMN_TYPES]
+        times = [name for name in (self.event_time, self.changed_at) if types.get(name, "timestamp") != "timestamp"]
+        checks = (
+            (_is_name(self.name), f"source name {self.name!r} is not a name", "Use lower case, digits and _."),
+            (not missing, f"no Column for {', '.join(missing)}", "Declare it in columns."),
+            (not unknown, f"unknown column types: {', '.join(unknown)}", f"Use {', '.join(COLUMN_TYPES)}."),
+            (not times, f"{', '.join(times)} must be of type timestamp", "Change the Column."),
+            (bool(self.key), "key is empty", "Name the columns that identify a row."),
+            (self.max_commit_lag >= timedelta(0), "max_commit_lag is negative", "Give e.g. Seconds(5)."),
+            (callable(self.expectations), "expectations is not a function", "Write def expectations() in this file."),
+        )
+        return [Fault(where=self.where, what=what, fix=fix) for passed, what, fix in checks if not passed]
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and NAME.fullmatch(value) is not None
+
+
+def _is_span(value: object) -> bool:
+    return isinstance(value, timedelta) and value > timedelta(0)

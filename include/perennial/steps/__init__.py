@@ -1,0 +1,1 @@
+"""The steps: load, decide, save. Here core and shell meet."""

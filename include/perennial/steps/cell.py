@@ -1,0 +1,306 @@
+"""One cell of a run: load, fit, compare, and publish the winner."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from perennial.cell import Cell
+from perennial.core.artifacts import environment
+from perennial.core.comparison import Judgement, judge, too_few, too_few_to_train
+from perennial.core.examples import checked_features, matured_examples
+from perennial.core.metrics import METRICS, Floats
+from perennial.core.snapshots import Snapshot, latest_revisions, window_of
+from perennial.core.spans import Span, comparison_span, unseen_rows
+from perennial.core.training import Fit, check_distance, check_sane, fit, predictions, training_rows
+from perennial.errors import Blocked, ExamplesError
+from perennial.recipe import Recipe, RecipeCode, code_of, recipe_of
+from perennial.resources import Resources
+from perennial.shell.database import Connection, Json, fetch, fetch_one, run
+from perennial.shell.keys import read_public_keys
+from perennial.shell.lake import read_rows
+from perennial.shell.registry import champion_of, publish
+from perennial.spec import Model, Source
+from perennial.steps.manifests import ManifestRef, load_fit
+from perennial.steps.publishing import SAMPLE_ROWS, Challenger, commit_artifact, write_pointer
+from perennial.steps.verifier import Verifier
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a worker hands to a cell: the run's request and data time, and the outside world."""
+
+    run_id: str
+    model: Model
+    source: Source
+    country: str
+    as_of: datetime
+    force: bool
+    dry_run: bool
+    resources: Resources
+    database: Connection
+    verifier: Verifier
+
+    @property
+    def cell(self) -> Cell:
+        """Which cell it is about."""
+        return Cell(self.model.name, self.country)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a cell ended."""
+
+    state: str
+    reason: str
+    version: str | None = None
+    verdict: int | None = None
+    release_seq: int | None = None
+
+
+@dataclass
+class Timings:
+    """Seconds by part of the work."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Add the time inside to a part."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, 4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What one judgement works on: the snapshot's rows and matured examples, the champion, the span."""
+
+    snapshot: Snapshot
+    rows: pd.DataFrame
+    examples: pd.DataFrame
+    recipe: Recipe
+    champion: Any | None
+    span: Span
+
+
+def train_cell(job: Job, timings: Timings) -> Outcome:
+    """Retrain and judge one cell against the champion in force, and publish the challenger when it wins.
+
+    Raises StaleVerdict when the champion moved meanwhile: the caller judges again.
+    """
+    with timings.part("load"):
+        champion = champion_of(job.database, job.cell)
+        material = _load(job, champion)
+    if isinstance(material, Outcome):
+        return material
+    with timings.part("fit"):
+        train = training_rows(material.examples, job.model, material.span.start)
+        if len(train) < job.model.gate.min_train_rows:
+            return Outcome(state="inconclusive", reason=too_few_to_train(len(train), job.model.gate).reason)
+        judged = fit(job.model, train)
+    with timings.part("compare"):
+        judgement = _judge(job, material, judged)
+    if job.dry_run:
+        return Outcome(state="skipped", reason=f"Dry run: {judgement.decision}. {judgement.reason}")
+    version, verdict = _record(job, material, judged, judgement)
+    if judgement.decision != "promote":
+        state = "kept" if judgement.decision == "keep" else "inconclusive"
+        return Outcome(state=state, reason=judgement.reason, version=version, verdict=verdict)
+    return _publish(job, material, judged, judgement, version, verdict, timings)
+
+
+def _load(job: Job, champion: Any | None) -> Material | Outcome:
+    snapshot, batches = _snapshot(job)
+    if snapshot is None:
+        return Outcome(state="skipped", reason=f"Source {job.source.name} has no accepted rows for {job.country}.")
+    rows = latest_revisions(_read(job, snapshot, batches), job.source)
+    run(job.database, "add_snapshot", id=snapshot.id, rows=len(rows), **_columns(snapshot))
+    examples = matured_examples(job.model.examples, rows, job.as_of, job.model.name)
+    after = champion.judged_until if champion else None
+    span = comparison_span(examples["event_time"], job.model.gate, job.model.holdout, after)
+    if span is None:
+        return Outcome(state="inconclusive", reason="No example has a known label yet.")
+    waiting = _why_not_due(job, champion, examples, span)
+    if waiting:
+        return Outcome(state="skipped", reason=waiting)
+    if not span.enough:
+        return Outcome(state="inconclusive", reason=too_few(span.rows, span.clusters, job.model.gate).reason)
+    recipe = recipe_of(job.model)
+    return Material(snapshot=snapshot, rows=rows, examples=examples, recipe=recipe, champion=champion, span=span)
+
+
+def _snapshot(job: Job) -> tuple[Snapshot | None, list[Any]]:
+    decided = fetch(job.database, "last_decided", source=job.source.name)
+    last = next((row.last_seq for row in decided if row.country == job.country), None)
+    if last is None:
+        return None, []
+    batches = fetch(job.database, "batches_of", source=job.source.name, country=job.country, last_seq=last)
+    accepted = [batch for batch in batches if batch.state == "accepted"]
+    start, end = window_of(job.model, job.as_of)
+    snapshot = Snapshot(
+        source=job.source.name,
+        country=job.country,
+        last_seq=last,
+        excluded=tuple(batch.seq for batch in batches if batch.state != "accepted"),
+        window_start=start,
+        window_end=end,
+    )
+    inside = [batch for batch in accepted if batch.event_max >= start and batch.event_min <= end]
+    return (snapshot if accepted else None), inside
+
+
+def _read(job: Job, snapshot: Snapshot, batches: list[Any]) -> pd.DataFrame:
+    source = job.source
+    wanted = job.model.columns or tuple(column.name for column in source.columns)
+    columns = {*wanted, *source.key, source.event_time, source.changed_at}
+    return read_rows(job.resources.store, batches, source, tuple(columns), snapshot.window_start, snapshot.window_end)
+
+
+def _columns(snapshot: Snapshot) -> dict[str, Any]:
+    return {**asdict(snapshot), "excluded": list(snapshot.excluded)}
+
+
+def _why_not_due(job: Job, champion: Any | None, examples: pd.DataFrame, span: Span) -> str:
+    last = fetch_one(job.database, "last_verdict", model=job.model.name, country=job.country)
+    if job.force or last is None:
+        return ""
+    cadence = job.model.cadence
+    if champion and cadence.max_age and job.as_of - champion.judged_until > cadence.max_age:
+        return ""
+    unseen = unseen_rows(examples["event_time"], span, last.window_end)
+    if unseen >= cadence.min_new_rows:
+        return ""
+    return f"Not due: {unseen} rows since the last verdict, {cadence.min_new_rows - unseen} more are needed."
+
+
+def _judge(job: Job, material: Material, judged: Fit) -> Judgement:
+    metric = METRICS[job.model.metric]
+    today = RecipeCode(examples=job.model.examples, features=job.model.features)
+    held = material.examples[material.span.contains(material.examples["event_time"])]
+    rivals = {}
+    if material.champion is not None:
+        held, rivals["champion"] = _champion_predictions(job, material, material.champion, held)
+    target = held["target"].to_numpy(dtype=float)
+    predicted = predictions(judged.estimator, today, held, metric, job.model.name)
+    check_sane(predicted, judged, f"{job.cell} judged fit")
+    champion = metric.loss(target, rivals["champion"]) if rivals else None
+    return judge(
+        challenger=metric.loss(target, predicted),
+        champion=champion,
+        baseline=metric.loss(target, np.full(len(target), judged.target_mean)),
+        clusters=held["event_time"].dt.floor("D").to_numpy(),
+        metric=metric,
+        gate=job.model.gate,
+        seed=job.model.seed,
+    )
+
+
+def _champion_predictions(job: Job, material: Material, champion: Any, held: pd.DataFrame) -> tuple[pd.DataFrame, Floats]:
+    """Rows both recipes make an example of, and what the champion's judged fit predicts there by its own recipe."""
+    code = code_of(job.model, champion.recipe)
+    theirs = held
+    if champion.recipe != material.recipe.hash:
+        made = matured_examples(code.examples, material.rows, job.as_of, job.model.name)
+        theirs = made.loc[made.index.intersection(held.index)]
+        held = held.loc[theirs.index]
+        if not np.allclose(theirs["target"].to_numpy(dtype=float), held["target"].to_numpy(dtype=float)):
+            raise ExamplesError(
+                f"Model {job.model.name} now has another target than its champion's recipe {champion.recipe[:16]}. "
+                "Errors on different targets cannot be compared: give the new target a model of its own."
+            )
+    manifest = ManifestRef(cell=job.cell, version=champion.version, key=champion.artifact_key, sha256=champion.sha256)
+    keys = read_public_keys(job.resources.public_keys)
+    estimator = load_fit(job.resources.store, keys, manifest, "judged", job.model.trusted)
+    return held, predictions(estimator, code, theirs, METRICS[job.model.metric], f"{job.cell} champion")
+
+
+def _record(job: Job, material: Material, judged: Fit, judgement: Judgement) -> tuple[str, int]:
+    """Record the challenger and its verdict; recording the same judgement again finds the first one."""
+    recipe, snapshot, span = material.recipe, material.snapshot, material.span
+    version = _version_id(job, material)
+    run(job.database, "add_recipe", hash=recipe.hash, source=recipe.source, parameters=Json(recipe.parameters))
+    run(
+        job.database, "add_version", id=version, model=job.model.name, country=job.country, snapshot=snapshot.id,
+        recipe=recipe.hash, parameters=Json(recipe.parameters), seed=job.model.seed, environment=Json(environment()),
+        metrics=Json({**judgement.scores, "train_rows": judged.rows}), judged_until=judged.until,
+    )  # fmt: skip
+    against = material.champion.seq if material.champion else 0
+    identity = {
+        "challenger": version, "against_seq": against, "window_start": span.start, "window_end": span.end
+    }  # fmt: skip
+    row = fetch_one(
+        job.database, "add_verdict", model=job.model.name, country=job.country, as_of=job.as_of, rows=span.rows,
+        clusters=span.clusters, decision=judgement.decision, gates=Json([asdict(gate) for gate in judgement.gates]),
+        reason=judgement.reason, **identity,
+    ) or fetch_one(job.database, "verdict_of", **identity)  # fmt: skip
+    return version, row.id
+
+
+def _version_id(job: Job, material: Material) -> str:
+    inputs = [
+        *job.cell, material.snapshot.id, material.recipe.hash, job.model.seed, material.span.start.isoformat(),
+        job.as_of.isoformat(), job.model.refit, environment(),
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def _publish(
+    job: Job, material: Material, judged: Fit, judgement: Judgement, version: str, verdict: int, timings: Timings
+) -> Outcome:
+    blockers = fetch(job.database, "blockers_of", model=job.model.name, country=job.country)
+    with timings.part("refit"):
+        served = _refit(job, material, judged)
+    with timings.part("publish"):
+        challenger = _challenger(job, material, judged, served, version)
+        manifest = commit_artifact(job.resources, job.database, job.verifier, job.model, job.cell, challenger)
+        champion = material.champion
+        try:
+            seq = publish(
+                job.database, job.cell, against_seq=champion.seq if champion else 0,
+                champion=champion.version if champion else None, challenger=version, verdict=verdict,
+                reason=judgement.reason, run_id=job.run_id,
+            )  # fmt: skip
+        except Blocked:
+            reason = "; ".join(f"{blocker.kind} by {blocker.person}: {blocker.reason}" for blocker in blockers)
+            return Outcome(state="blocked", reason=f"Promoted, not published. {reason}", version=version, verdict=verdict)
+        write_pointer(job.resources, manifest, seq)
+    return Outcome(state="published", reason=judgement.reason, version=version, verdict=verdict, release_seq=seq)
+
+
+def _refit(job: Job, material: Material, judged: Fit) -> Fit:
+    """The served fit: the same recipe up to ``as_of``, checked against the judged fit."""
+    if not job.model.refit:
+        return judged
+    until = job.as_of + pd.Timedelta(microseconds=1)
+    served = fit(job.model, training_rows(material.examples, job.model, until))
+    code = RecipeCode(examples=job.model.examples, features=job.model.features)
+    held = material.examples[material.span.contains(material.examples["event_time"])]
+    both = [predictions(fitted.estimator, code, held, METRICS[job.model.metric], job.model.name) for fitted in (served, judged)]
+    check_sane(both[0], served, f"{job.cell} served fit")
+    check_distance(both[0], both[1], held["target"].to_numpy(dtype=float), job.model.gate, str(job.cell))
+    return served
+
+
+def _challenger(job: Job, material: Material, judged: Fit, served: Fit, version: str) -> Challenger:
+    metric = METRICS[job.model.metric]
+    code = RecipeCode(examples=job.model.examples, features=job.model.features)
+    rows = material.examples.tail(SAMPLE_ROWS)
+    fits = {"judged": judged, "served": served}
+    return Challenger(
+        version=version,
+        recipe=material.recipe.hash,
+        judged=judged,
+        served=served,
+        sample=checked_features(job.model.features, rows, job.model.name),
+        expected={name: predictions(made.estimator, code, rows, metric, job.model.name) for name, made in fits.items()},
+    )

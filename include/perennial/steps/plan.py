@@ -1,0 +1,125 @@
+"""Plan: which cells of a fleet are due, written down as pending outcomes."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from perennial.catalog import Catalog, FleetSpecs
+from perennial.cell import Cell
+from perennial.errors import RequestError
+from perennial.resources import Resources
+from perennial.shell.database import Connection, Json, connect, fetch, fetch_one, run, transaction
+
+logger = logging.getLogger(__name__)
+
+SECONDS_PER_ROW = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a run was asked for; None means all."""
+
+    models: tuple[str, ...] | None = None
+    countries: tuple[str, ...] | None = None
+    force: bool = False
+    dry_run: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """The request as it is stored with the run."""
+        return {"models": self.models, "countries": self.countries, "force": self.force, "dry_run": self.dry_run}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A run's plan: how many cells are due, and how many workers that is worth."""
+
+    cells: int
+    workers: int
+
+
+def plan(resources: Resources, catalog: Catalog, fleet_name: str, run_id: str, request: Request) -> Plan:
+    """Write the run and its due cells; planning the same run again changes nothing.
+
+    Raises RequestError for a model, country or combination that the fleet does not have.
+    """
+    specs = catalog.fleet(fleet_name)
+    wanted = requested_cells(specs, request)
+    database = connect(resources.database)
+    try:
+        planned = fetch_one(database, "run_of", id=run_id)
+        if planned is None:
+            _write(database, specs, run_id, request, wanted)
+        pending = fetch(database, "pending", run_id=run_id, source=None, near=None)
+    finally:
+        database.close()
+    return Plan(cells=len(pending), workers=min(specs.fleet.workers, len(pending)))
+
+
+def requested_cells(specs: FleetSpecs, request: Request) -> list[Cell]:
+    """The matrix's cells that a request names. Raises RequestError, naming what does not exist."""
+    matrix = specs.cells()
+    models, countries = {cell.model for cell in matrix}, {cell.country for cell in matrix}
+    _check_known("model", request.models, models, specs.fleet.name)
+    _check_known("country", request.countries, countries, specs.fleet.name)
+    chosen = [
+        cell
+        for cell in matrix
+        if (request.models is None or cell.model in request.models)
+        and (request.countries is None or cell.country in request.countries)
+    ]
+    if not chosen:
+        raise RequestError(f"None of these models has any of these countries in fleet {specs.fleet.name}.")
+    return chosen
+
+
+def _check_known(axis: str, asked: Iterable[str] | None, known: set[str], fleet: str) -> None:
+    strangers = sorted(set(asked or ()) - known)
+    if strangers:
+        raise RequestError(f"Fleet {fleet} has no {axis} {', '.join(strangers)}. It has: {', '.join(sorted(known))}.")
+
+
+def _write(database: Connection, specs: FleetSpecs, run_id: str, request: Request, wanted: list[Cell]) -> None:
+    as_of = {name: _as_of(database, name) for name in specs.sources}
+    ledgers = {name: {row.country: row for row in fetch(database, "last_decided", source=name)} for name in specs.sources}
+    seconds = {
+        Cell(row.model, row.country): row.seconds
+        for row in fetch(database, "last_seconds", models=sorted({cell.model for cell in wanted}))
+    }
+    planned = [
+        (cell, specs.models[cell.model].source if cell.model in specs.models else "")
+        for cell in wanted
+        if cell.model in specs.refused or _may_be_due(database, specs, cell, as_of, request)
+    ]
+    with transaction(database):
+        stored = {name: moment.isoformat() for name, moment in as_of.items() if moment is not None}
+        run(
+            database,
+            "add_run",
+            id=run_id,
+            fleet=specs.fleet.name,
+            requested=Json(request.as_json()),
+            as_of=Json(stored),
+        )
+        for cell, source in planned:
+            rows = getattr(ledgers.get(source, {}).get(cell.country), "rows", None) or 0
+            cost = seconds.get(cell, SECONDS_PER_ROW * float(rows))
+            run(database, "add_outcome", run_id=run_id, model=cell.model, country=cell.country, source=source, cost=cost)
+    logger.info("%s: planned %s of %s cells", run_id, len(planned), len(wanted))
+
+
+def _as_of(database: Connection, source: str) -> datetime | None:
+    row = fetch_one(database, "as_of", source=source)
+    return row.as_of if row else None
+
+
+def _may_be_due(
+    database: Connection, specs: FleetSpecs, cell: Cell, as_of: dict[str, datetime | None], request: Request
+) -> bool:
+    """Whether the cell could be due by the ledger alone; the worker that takes it looks at its rows."""
+    moment = as_of[specs.models[cell.model].source]
+    if moment is None:
+        return False
+    last = fetch_one(database, "last_verdict", model=cell.model, country=cell.country)
+    return request.force or last is None or moment > last.as_of

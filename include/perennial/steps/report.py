@@ -1,0 +1,98 @@
+"""Report: what a run came to, whether that is within the fleet's limit, and which champions moved."""
+
+import logging
+from collections import Counter, defaultdict
+from typing import Any
+
+from perennial.catalog import Catalog
+from perennial.cell import Cell
+from perennial.errors import ArtifactError, FleetFailed, NothingToDo, ObjectMissing
+from perennial.resources import Resources
+from perennial.shell.database import Connection, connect, fetch, fetch_one, run
+from perennial.shell.keys import read_public_keys
+from perennial.steps.manifests import ManifestRef, read_pointer
+from perennial.steps.publishing import write_pointer
+
+logger = logging.getLogger(__name__)
+
+UNFINISHED = "No worker brought it to an end. See the logs of the run's train tasks."
+
+
+def report(resources: Resources, catalog: Catalog, run_id: str) -> dict[str, int]:
+    """Outcomes by state. Raises FleetFailed, naming each failed cell and cause, beyond the fleet's failure limit.
+
+    A planned cell that no worker ended is failed here. A run without a plan has failed.
+    """
+    database = connect(resources.database)
+    try:
+        planned = fetch_one(database, "run_of", id=run_id)
+        if planned is None:
+            raise FleetFailed(f"Run {run_id} has no plan: its plan task failed. See that task's log.")
+        _close(database, run_id)
+        outcomes = fetch(database, "outcomes_of", run_id=run_id)
+        run(database, "finish_run", id=run_id)
+    finally:
+        database.close()
+    for outcome in outcomes:
+        logger.info("%s/%s: %s. %s", outcome.model, outcome.country, outcome.state, outcome.reason)
+    _check_limit(outcomes, catalog.fleet(planned.fleet).fleet.failure_limit, run_id)
+    return dict(Counter(outcome.state for outcome in outcomes))
+
+
+def _close(database: Connection, run_id: str) -> None:
+    for row in fetch(database, "pending", run_id=run_id, source=None, near=None):
+        run(
+            database, "decide", run_id=run_id, model=row.model, country=row.country, state="failed", reason=UNFINISHED,
+            version=None, verdict=None, release_seq=None, seconds=None,
+        )  # fmt: skip
+
+
+def _check_limit(outcomes: list[Any], limit: float, run_id: str) -> None:
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    if not failed or len(failed) <= limit * len(outcomes):
+        return
+    by_cause: dict[str, list[str]] = defaultdict(list)
+    for outcome in failed:
+        by_cause[outcome.reason].append(f"{outcome.model}/{outcome.country}")
+    causes = "\n".join(f"{', '.join(cells)}: {reason}" for reason, cells in by_cause.items())
+    raise FleetFailed(f"{len(failed)} of {len(outcomes)} cells of run {run_id} failed:\n{causes}")
+
+
+def announce(resources: Resources, catalog: Catalog, fleet_name: str) -> list[str]:
+    """Releases since the last wake-up call, as ``model/country/seq``, after their pointers are in step.
+
+    Raises NothingToDo when no champion of the fleet has moved.
+    """
+    asset = f"{fleet_name} released"
+    models = list(catalog.fleet(fleet_name).models)
+    database = connect(resources.database)
+    try:
+        repair_pointers(resources, database, models)
+        releases = fetch(database, "unannounced_releases", models=models, asset=asset)
+        items = [f"{release.model}/{release.country}/{release.seq}" for release in releases]
+        if not items:
+            raise NothingToDo(f"No champion of fleet {fleet_name} has moved.")
+        run(database, "announce", asset=asset, items=items)
+    finally:
+        database.close()
+    return items
+
+
+def repair_pointers(resources: Resources, database: Connection, models: list[str]) -> int:
+    """Rewrite every pointer that is missing or behind its cell's last release; returns how many."""
+    lagging = [
+        row
+        for row in fetch(database, "champions", models=models)
+        if not _points_at(resources, Cell(row.model, row.country), row.seq)
+    ]
+    for row in lagging:
+        manifest = ManifestRef(cell=Cell(row.model, row.country), version=row.version, key=row.artifact_key, sha256=row.sha256)
+        write_pointer(resources, manifest, row.seq)
+    return len(lagging)
+
+
+def _points_at(resources: Resources, cell: Cell, seq: int) -> bool:
+    try:
+        return read_pointer(resources.store, read_public_keys(resources.public_keys), cell)[0] == seq
+    except (ObjectMissing, ArtifactError):
+        return False

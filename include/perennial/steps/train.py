@@ -1,0 +1,229 @@
+"""Train: a worker takes cell after cell of a run's queue until none is left."""
+
+import faulthandler
+import logging
+import os
+import signal
+import socket
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from perennial.catalog import Catalog, FleetSpecs
+from perennial.cell import Cell
+from perennial.errors import CellTimeout, Refused, RegistryError, StaleVerdict
+from perennial.resources import Resources
+from perennial.shell.database import Connection, Json, connect, fetch, fetch_one, run
+from perennial.spec import Model
+from perennial.steps.cell import Job, Outcome, Timings, train_cell
+from perennial.steps.verifier import Verifier
+
+logger = logging.getLogger(__name__)
+
+DEATHS_ALLOWED = 1
+JUDGEMENTS_PER_ATTEMPT = 5
+POLL_SECONDS = 0.5
+HARD_LIMIT = 1.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """One worker of a run: what it may touch, and which specs the run is about."""
+
+    run: Any
+    specs: FleetSpecs
+    catalog: Catalog
+    resources: Resources
+    database: Connection
+    verifier: Verifier
+    name: str
+
+
+def train(resources: Resources, catalog: Catalog, run_id: str) -> dict[str, int]:
+    """Take the run's pending cells one by one until each has an outcome; returns outcomes of this worker by state.
+
+    One failing cell never stops the others. Raises RegistryError when the registry goes away: the retry goes on.
+    """
+    with Verifier(resources) as verifier:
+        database = connect(resources.database)
+        try:
+            planned = fetch_one(database, "run_of", id=run_id)
+            if planned is None:
+                raise RegistryError(f"Run {run_id} has no plan. Start the run from its plan task.")
+            worker = Worker(
+                run=planned,
+                specs=catalog.fleet(planned.fleet),
+                catalog=catalog,
+                resources=resources,
+                database=database,
+                verifier=verifier,
+                name=f"{socket.gethostname()}:{os.getpid()}",
+            )
+            return dict(Counter(outcome.state for outcome in _work(worker)))
+        finally:
+            database.close()
+
+
+def _work(worker: Worker) -> Iterator[Outcome]:
+    last: Cell | None = None
+    while True:
+        taken, left = _take(worker, last)
+        if taken is not None:
+            last = taken
+            try:
+                outcome = _attempt(worker, taken)
+            finally:
+                _unlock(worker, taken)
+            if outcome is not None:
+                yield outcome
+        elif left:
+            time.sleep(POLL_SECONDS)
+        else:
+            return
+
+
+def _take(worker: Worker, last: Cell | None) -> tuple[Cell | None, int]:
+    """The best pending cell, locked by this session, and how many pending ones other workers hold.
+
+    A cell that another run is training gets its outcome here: it is not waited for.
+    """
+    source = worker.specs.models[last.model].source if last and last.model in worker.specs.models else None
+    near = last.country if last else None
+    pending = fetch(worker.database, "pending", run_id=worker.run.id, source=source, near=near)
+    held = 0
+    for row in pending:
+        cell = Cell(row.model, row.country)
+        if not fetch_one(worker.database, "lock_cell", model=cell.model, country=cell.country).locked:
+            held += not _leave_to_other_run(worker, cell)
+            continue
+        if _is_pending(worker, cell):
+            return cell, held
+        _unlock(worker, cell)
+    return None, held
+
+
+def _leave_to_other_run(worker: Worker, cell: Cell) -> bool:
+    other = fetch_one(worker.database, "other_run_training", run_id=worker.run.id, model=cell.model, country=cell.country)
+    if other is None:
+        return False
+    _decide(worker, cell, Outcome(state="skipped", reason=f"Run {other.run_id} is training it."), None)
+    return True
+
+
+def _is_pending(worker: Worker, cell: Cell) -> bool:
+    row = fetch_one(worker.database, "is_pending", run_id=worker.run.id, model=cell.model, country=cell.country)
+    return bool(row.pending)
+
+
+def _unlock(worker: Worker, cell: Cell) -> None:
+    if not worker.database.closed:
+        run(worker.database, "unlock_cell", model=cell.model, country=cell.country)
+
+
+def _attempt(worker: Worker, cell: Cell) -> Outcome | None:
+    """Train one cell and record how it went; None when it stays pending for a later attempt."""
+    deaths = fetch_one(worker.database, "deaths", run_id=worker.run.id, model=cell.model, country=cell.country)
+    if deaths.number > DEATHS_ALLOWED:
+        reason = f"Killed the worker {deaths.number} times, last {deaths.worker}. See the end of that task's log."
+        return _decide(worker, cell, Outcome(state="failed", reason=reason), None)
+    attempt = fetch_one(
+        worker.database,
+        "start_attempt",
+        run_id=worker.run.id,
+        model=cell.model,
+        country=cell.country,
+        worker=worker.name,
+    ).attempt
+    timings, started = Timings(), time.perf_counter()
+    print(f"::group::{cell}", flush=True)
+    try:
+        outcome = _isolated(worker, cell, attempt, timings)
+    finally:
+        print("::endgroup::", flush=True)
+    if outcome is not None:
+        _decide(worker, cell, outcome, time.perf_counter() - started)
+    return outcome
+
+
+def _isolated(worker: Worker, cell: Cell, attempt: int, timings: Timings) -> Outcome | None:
+    """The one place where a cell's error is kept from the others. A lost registry is not a cell's error."""
+    try:
+        model = worker.specs.model(cell.model)
+        with time_limit(cell, model):
+            outcome = _judge_until_current(_job(worker, model, cell.country), timings)
+    except RegistryError:
+        raise
+    except Exception as error:
+        logger.exception("%s failed at attempt %s", cell, attempt)
+        _end_attempt(worker, cell, attempt, timings, traceback.format_exc())
+        return _after_error(worker, cell, attempt, error)
+    _end_attempt(worker, cell, attempt, timings, None)
+    logger.info("%s: %s. %s %s", cell, outcome.state, outcome.reason, timings.seconds)
+    return outcome
+
+
+def _after_error(worker: Worker, cell: Cell, attempt: int, error: Exception) -> Outcome | None:
+    allowed = worker.specs.models[cell.model].attempts if cell.model in worker.specs.models else 1
+    if attempt < allowed and not isinstance(error, Refused):
+        return None
+    return Outcome(state="failed", reason=f"{type(error).__name__}: {error}")
+
+
+def _judge_until_current(job: Job, timings: Timings) -> Outcome:
+    for _ in range(JUDGEMENTS_PER_ATTEMPT):
+        try:
+            return train_cell(job, timings)
+        except StaleVerdict as stale:
+            logger.info("%s Judging again.", stale)
+    raise StaleVerdict(f"{job.cell} moved {JUDGEMENTS_PER_ATTEMPT} times while it was judged.")
+
+
+def _job(worker: Worker, model: Model, country: str) -> Job:
+    return Job(
+        run_id=worker.run.id,
+        model=model,
+        source=worker.catalog.source(model.source),
+        country=country,
+        as_of=datetime.fromisoformat(worker.run.as_of[model.source]),
+        force=bool(worker.run.requested["force"]),
+        dry_run=bool(worker.run.requested["dry_run"]),
+        resources=worker.resources,
+        database=worker.database,
+        verifier=worker.verifier,
+    )
+
+
+def _end_attempt(worker: Worker, cell: Cell, attempt: int, timings: Timings, error: str | None) -> None:
+    run(
+        worker.database, "end_attempt", run_id=worker.run.id, model=cell.model, country=cell.country, attempt=attempt,
+        error=error, timings=Json(timings.seconds),
+    )  # fmt: skip
+
+
+def _decide(worker: Worker, cell: Cell, outcome: Outcome, seconds: float | None) -> Outcome:
+    run(worker.database, "decide", run_id=worker.run.id, **cell._asdict(), **asdict(outcome), seconds=seconds)
+    return outcome
+
+
+@contextmanager
+def time_limit(cell: Cell, model: Model) -> Iterator[None]:
+    """Raise CellTimeout at the model's limit. Code that never returns to Python ends the process a while later."""
+
+    def interrupt(*_: object) -> None:
+        raise CellTimeout(f"{cell} met its time limit of {model.time_limit}.")
+
+    seconds = model.time_limit.total_seconds()
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    faulthandler.dump_traceback_later(seconds * HARD_LIMIT, exit=True, file=2)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

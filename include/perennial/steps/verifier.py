@@ -1,0 +1,109 @@
+"""The verifier: another process that loads a stored artifact as a reader would, and predicts sample rows with it.
+
+A published artifact that crashes its reader must not crash the trainer, and must not be published.
+"""
+
+import multiprocessing
+import os
+from dataclasses import dataclass
+from multiprocessing.connection import Connection as Pipe
+from types import TracebackType
+
+import numpy as np
+import pandas as pd
+
+from perennial.core.metrics import METRICS, Floats, predict
+from perennial.errors import ArtifactError
+from perennial.resources import Resources
+from perennial.shell.keys import read_public_keys
+from perennial.steps.manifests import ManifestRef, load_fit
+
+TIMEOUT_SECONDS = 120
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What the process is asked to load and predict."""
+
+    manifest: ManifestRef
+    trusted: tuple[str, ...]
+    metric: str
+    sample: pd.DataFrame
+
+
+class Verifier:
+    """One verifier process per worker, forked before the worker trains anything; started again after a crash."""
+
+    def __init__(self, resources: Resources) -> None:
+        self.resources = resources
+        self.start()
+
+    def start(self) -> None:
+        """Fork the process."""
+        context = multiprocessing.get_context("fork")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, self.pipe, self.resources), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def __enter__(self) -> "Verifier":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.pipe.close()
+        self.process.join(timeout=5)
+        self.process.kill()
+
+    def verify(
+        self,
+        manifest: ManifestRef,
+        trusted: tuple[str, ...],
+        metric: str,
+        sample: pd.DataFrame,
+        expected: dict[str, Floats],
+    ) -> None:
+        """Raise ArtifactError unless the process reads the same predictions out of the store."""
+        answer = self._ask(Task(manifest=manifest, trusted=trusted, metric=metric, sample=sample))
+        cell = manifest.cell
+        if isinstance(answer, str):
+            raise ArtifactError(f"The stored artifact of {cell} failed its verification: {answer}")
+        for which, predicted in answer.items():
+            if not np.allclose(predicted, expected[which], rtol=TOLERANCE, atol=TOLERANCE, equal_nan=False):
+                raise ArtifactError(f"The stored {which} fit of {cell} does not predict what the fit in memory predicts.")
+
+    def _ask(self, task: Task) -> dict[str, Floats] | str:
+        try:
+            self.pipe.send(task)
+            if not self.pipe.poll(TIMEOUT_SECONDS):
+                raise ArtifactError(f"The verifier did not answer for {task.manifest.cell} within {TIMEOUT_SECONDS} s.")
+            answer: dict[str, Floats] | str = self.pipe.recv()
+        except (EOFError, OSError, ArtifactError) as error:
+            self.process.kill()
+            self.process.join()
+            code = self.process.exitcode
+            self.start()
+            raise ArtifactError(f"The stored artifact of {task.manifest.cell} broke its reader (exit code {code}).") from error
+        return answer
+
+
+def _serve(pipe: Pipe, theirs: Pipe, resources: Resources) -> None:
+    theirs.close()
+    try:
+        while True:
+            pipe.send(_answer(resources, pipe.recv()))
+    except (EOFError, OSError, KeyboardInterrupt):
+        os._exit(0)
+
+
+def _answer(resources: Resources, task: Task) -> dict[str, Floats] | str:
+    try:
+        keys = read_public_keys(resources.public_keys)
+        return {
+            which: predict(
+                load_fit(resources.store, keys, task.manifest, which, task.trusted), task.sample, METRICS[task.metric]
+            )
+            for which in ("judged", "served")
+        }
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"

@@ -1,0 +1,1 @@
+"""The Airflow side of Perennial: steps become tasks, Connections become resources, errors become task states."""

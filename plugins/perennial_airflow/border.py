@@ -1,0 +1,87 @@
+"""The border: what crosses between Airflow and the domain."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from airflow.sdk import Connection
+from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, AirflowSkipException
+
+from perennial.catalog import Catalog, load_catalog
+from perennial.errors import NothingToDo, Refused, SettingsError
+from perennial.settings import key_file
+
+if TYPE_CHECKING:
+    from perennial.resources import Resources
+
+DATABASE = "perennial_db"
+STORE = "perennial_store"
+
+
+@contextmanager
+def task_states() -> Iterator[None]:
+    """Nothing to do: skip. The fleet refuses: fail without retry. Anything else: Airflow retries."""
+    try:
+        yield
+    except NothingToDo as error:
+        raise AirflowSkipException(str(error)) from error
+    except Refused as error:
+        raise AirflowFailException(str(error)) from error
+
+
+@cache
+def catalog() -> Catalog:
+    """The specs of the deployed tree, read once per process."""
+    return load_catalog()
+
+
+def resources() -> "Resources":
+    """The outside world from Airflow's Connections and the keys' environment variables."""
+    from perennial.resources import Resources
+    from perennial.shell.store import open_store
+
+    url, options = store_of(_connection(STORE))
+    return Resources(
+        database=dsn_of(_connection(DATABASE)),
+        store=open_store(url, options),
+        signing_key=key_file("PERENNIAL_SIGNING_KEY"),
+        public_keys=key_file("PERENNIAL_PUBLIC_KEYS"),
+        source_dsn=lambda name: dsn_of(_connection(name)),
+    )
+
+
+def dsn_of(connection: Any) -> str:
+    """A libpq URL of a Postgres Connection; a host that starts with / is a socket's folder."""
+    password = f":{quote(connection.password, safe='')}" if connection.password else ""
+    host, extra = connection.host or "", dict(connection.extra_dejson)
+    if host.startswith("/"):
+        extra["host"], host = host, ""
+    port = f":{connection.port}" if connection.port and host else ""
+    options = f"?{urlencode(extra)}" if extra else ""
+    return f"postgresql://{quote(connection.login or '', safe='')}{password}@{host}{port}/{connection.schema}{options}"
+
+
+def store_of(connection: Any) -> tuple[str, dict[str, Any]]:
+    """The store's URL (extra ``url``) and boto3's options: login and password are the access key, the rest is extra."""
+    extra = dict(connection.extra_dejson)
+    url = extra.pop("url", "")
+    if connection.login:
+        extra |= {"aws_access_key_id": connection.login, "aws_secret_access_key": connection.password}
+    return url, extra
+
+
+def _connection(name: str) -> Any:
+    try:
+        return Connection.get(name)
+    except AirflowNotFoundException as error:
+        raise SettingsError(
+            f"Airflow has no connection {name}. Add it under Admin > Connections, or set AIRFLOW_CONN_{name.upper()}."
+        ) from error
+
+
+def stepping(step: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+    """Run a step with the outside world as its first argument, its errors as task states."""
+    with task_states():
+        return step(resources(), *arguments, **keywords)

@@ -1,0 +1,140 @@
+"""The DAGs of a source and of a fleet, built from their specs."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, Param, dag, task
+
+from perennial.catalog import FleetSpecs
+from perennial.spec import Source
+from perennial_airflow.border import catalog, stepping
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+RETRIES = {"retries": 3, "retry_delay": timedelta(seconds=5), "retry_exponential_backoff": 2.0}
+
+
+def accepted(source: str) -> Asset:
+    """The wake-up call that fresh batches of a source were accepted."""
+    return Asset(f"{source}_accepted", uri=f"perennial://sources/{source}")
+
+
+def released(fleet: str) -> Asset:
+    """The wake-up call that champions of a fleet have moved."""
+    return Asset(f"{fleet}_released", uri=f"perennial://fleets/{fleet}")
+
+
+def ingest_dag(source: Source, doc: str) -> DAG:
+    """land → validate → announce for one source."""
+    name = source.name
+
+    @dag(
+        dag_id=f"ingest_{name}", schedule=CronTriggerTimetable(source.schedule, timezone="UTC"), start_date=START,
+        catchup=False, max_active_runs=1, tags=["perennial", "ingest"], default_args={**RETRIES, "owner": source.owner.name},
+        doc_md=doc,
+    )  # fmt: skip
+    def ingest() -> None:
+        @task
+        def land() -> dict[str, int]:
+            """Extract what changed since the cursor, one batch per country."""
+            from perennial.steps import ingest
+
+            return stepping(ingest.land, catalog().source(name))  # type: ignore[no-any-return]
+
+        @task(trigger_rule="none_failed")
+        def validate() -> dict[str, int]:
+            """Accept or quarantine every landed batch."""
+            from perennial.steps import ingest
+
+            return stepping(ingest.validate, catalog().source(name))  # type: ignore[no-any-return]
+
+        @task(trigger_rule="none_failed", outlets=[accepted(name)])
+        def announce() -> list[str]:
+            """Wake the fleets that read this source."""
+            from perennial.steps import ingest
+
+            return stepping(ingest.announce, catalog().source(name))  # type: ignore[no-any-return]
+
+        land() >> validate() >> announce()  # type: ignore[operator]
+
+    return ingest()
+
+
+def retrain_dag(specs: FleetSpecs, doc: str) -> DAG:
+    """plan → train × N → announce and report for one fleet."""
+    fleet = specs.fleet
+
+    @dag(
+        dag_id=f"retrain_{fleet.name}", schedule=_schedule(specs), start_date=START, catchup=False, max_active_runs=4,
+        tags=["perennial", "retrain"], default_args={**RETRIES, "owner": fleet.owner.name}, params=_params(specs), doc_md=doc,
+    )  # fmt: skip
+    def retrain() -> None:
+        @task
+        def plan(params: dict[str, Any], run_id: str) -> list[dict[str, int]]:
+            """Write down which cells are due; one worker for each that is returned."""
+            from perennial.steps.plan import Request
+            from perennial.steps.plan import plan as step
+
+            request = Request(
+                models=params["models"], countries=params["countries"], force=params["force"], dry_run=params["dry_run"]
+            )
+            made = stepping(step, catalog(), fleet.name, _run_of(fleet.name, run_id), request)
+            return [{"worker": number + 1} for number in range(made.workers)]
+
+        @task(map_index_template="worker {{ task.op_kwargs['worker'] }}")
+        def train(worker: int, run_id: str) -> dict[str, int]:
+            """Take cell after cell of the plan until none is left."""
+            from perennial.steps.train import train as step
+
+            return stepping(step, catalog(), _run_of(fleet.name, run_id))  # type: ignore[no-any-return]
+
+        @task(trigger_rule="all_done", outlets=[released(fleet.name)])
+        def announce() -> list[str]:
+            """Say which champions moved."""
+            from perennial.steps.report import announce as step
+
+            return stepping(step, catalog(), fleet.name)  # type: ignore[no-any-return]
+
+        @task(trigger_rule="all_done", retries=0)
+        def report(run_id: str) -> dict[str, int]:
+            """Say what the run came to; fails when more cells failed than the fleet allows."""
+            from perennial.steps.report import report as step
+
+            return stepping(step, catalog(), _run_of(fleet.name, run_id))  # type: ignore[no-any-return]
+
+        trained = train.expand_kwargs(plan())  # type: ignore[arg-type]
+        trained >> [announce(), report()]  # type: ignore[call-arg]
+
+    return retrain()
+
+
+def _run_of(fleet: str, run_id: str) -> str:
+    return f"{fleet}/{run_id}"
+
+
+def _schedule(specs: FleetSpecs) -> Any:
+    fallback = CronTriggerTimetable(specs.fleet.schedule, timezone="UTC")
+    assets = [accepted(source) for source in specs.sources]
+    return AssetOrTimeSchedule(timetable=fallback, assets=_any(assets)) if assets else fallback
+
+
+def _any(assets: list[Asset]) -> Any:
+    either: Any = assets[0]
+    for asset in assets[1:]:
+        either = either | asset
+    return either
+
+
+def _params(specs: FleetSpecs) -> dict[str, Param]:
+    models = sorted({cell.model for cell in specs.cells()})
+    countries = sorted({cell.country for cell in specs.cells()})
+
+    def several(of: list[str], title: str) -> Param:
+        items = {"type": "string", "enum": of}
+        return Param(None, type=["null", "array"], items=items, examples=of, title=title, description="Empty: all.")
+
+    return {
+        "models": several(models, "Models"),
+        "countries": several(countries, "Countries"),
+        "force": Param(False, type="boolean", title="Force", description="Train cells that are not due, too."),
+        "dry_run": Param(False, type="boolean", title="Dry run", description="Train and judge, record and publish nothing."),
+    }

