@@ -1,8 +1,8 @@
 """Child processes that never outlive their state folder's owner for long.
 
 Each child leads a session of its own and is recorded on disk before anything else may happen, so that whoever comes next can find and end
-all that is left of it: Airflow's tasks change their process group, but not their session. A process is known by its number *and* its birth
-in ticks since boot, so a recycled number is never mistaken for it.
+all that is left of it: Airflow's tasks change their process group, but not their session. A process is known by its number *and* its
+birth, so a recycled number is never mistaken for it.
 """
 
 import fcntl
@@ -22,7 +22,6 @@ from embedded import signals
 from embedded.errors import ChildFailed, StateInUse
 
 TAIL_LINES = 20
-_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ class Processes:
 
     def _forget(self, name: str) -> None:
         if child := self._children.pop(name, None):
-            child.wait()
+            child.poll()
         self._record_file(name).unlink(missing_ok=True)
 
 
@@ -154,20 +153,18 @@ def members(record: Record) -> list[int]:
     """
     if record.boot != boot_id() or (_is_alive(record.pid) and birth(record.pid) != record.birth):
         return []
-    return [
-        pid for pid in psutil.pids() if _session(pid) == record.pid and _is_alive(pid) and birth(pid) >= record.birth
-    ]
+    return [pid for pid in psutil.pids() if _session(pid) == record.pid and _is_alive(pid) and birth(pid) >= record.birth]
 
 
 def birth(pid: int) -> float:
-    """When a process started; infinite when it is gone.
+    """A number that grows with the time a process started; infinite when it is gone.
 
-    On Linux in ticks since boot: psutil's time of day moves whenever somebody sets the clock.
+    On Linux ticks since boot: psutil's time of day moves whenever somebody sets the clock.
     """
     try:
         if psutil.LINUX:
             return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-        return psutil.Process(pid).create_time() * _TICKS_PER_SECOND
+        return psutil.Process(pid).create_time()
     except (OSError, psutil.Error):
         return float("inf")
 
@@ -240,6 +237,6 @@ def _session(pid: int) -> int | None:
 def _is_alive(pid: int) -> bool:
     """A zombie is not alive: in a container whose first process reaps nobody it would be waited for in vain."""
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False

@@ -4,16 +4,17 @@ import importlib
 import pkgutil
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from perennial.cell import Cell
 from perennial.errors import Fault, RequestError, SpecError
 from perennial.spec import Fleet, Model, Source
 
 T = TypeVar("T")
+S = TypeVar("S", Fleet, Model, Source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,10 @@ def load_catalog(models: str = "models", sources: str = "sources") -> Catalog:
         except Exception as error:
             fleet_faults.append(_import_fault(f"{models}.{name}", error))
             continue
-        fleet_faults += fleet.faults()
+        if fleet.name in fleets:
+            fleet_faults.append(_used_twice(fleet, "fleets"))
+            continue
+        fleet_faults += _faults_of(fleet, Fleet.faults)
         fleets[fleet.name] = _load_fleet(package, fleet, found)
     return Catalog(fleets=_with_unique_names(fleets), sources=found, faults=(*source_faults, *fleet_faults))
 
@@ -103,32 +107,58 @@ def _load_sources(package: str) -> tuple[dict[str, Source], list[Fault]]:
             faults.append(_import_fault(f"{package}.{name}", error))
             continue
         for source in specs:
-            faults += source.faults()
-            if not source.faults():
+            own = _faults_of(source, Source.faults)
+            if not own and found.get(source.name, source) is not source:
+                own = (_used_twice(source, "sources"),)
+            faults += own
+            if not own:
                 found[source.name] = source
     return found, faults
 
 
 def _load_fleet(package: ModuleType, fleet: Fleet, sources: dict[str, Source]) -> FleetSpecs:
     models, refused = {}, {}
+    found: dict[int, Model] = {}
     for name in _submodules(package.__name__):
         try:
-            specs = list(_instances(importlib.import_module(f"{package.__name__}.{name}"), Model))
+            found |= {id(model): model for model in _instances(importlib.import_module(f"{package.__name__}.{name}"), Model)}
         except Exception as error:
             fault = _import_fault(f"{package.__name__}.{name}", error)
             refused[name] = RefusedSpec(name=name, countries=fleet.countries, faults=(fault,))
-            continue
-        for model in specs:
-            faults = (*model.faults(), *_faults_in_fleet(model, fleet, sources))
-            if faults:
-                refused[model.name] = RefusedSpec(name=model.name, countries=model.countries, faults=faults)
-            else:
-                models[model.name] = model
+    counts = Counter(model.name for model in found.values())
+    for model in found.values():
+        faults = (*_faults_of(model, Model.faults), *_faults_of(model, _faults_in_fleet, fleet, sources))
+        if counts[model.name] > 1:
+            faults = (*faults, _used_twice(model, "models"))
+        if faults:
+            refused[model.name] = _refused(model, fleet, faults, refused.get(model.name))
+        else:
+            models[model.name] = model
     return FleetSpecs(fleet=fleet, models=models, refused=refused)
 
 
+def _refused(model: Model, fleet: Fleet, faults: tuple[Fault, ...], namesake: RefusedSpec | None) -> RefusedSpec:
+    known = tuple(country for country in fleet.countries if country in (model.countries or ()))
+    return RefusedSpec(
+        name=str(model.name), countries=known or fleet.countries, faults=(*(namesake.faults if namesake else ()), *faults)
+    )
+
+
+def _faults_of(spec: S, look: Callable[..., Iterable[Fault]], *context: Any) -> tuple[Fault, ...]:
+    """What a look at a spec finds; values of a type that even looking cannot bear are a fault."""
+    try:
+        return tuple(look(spec, *context))
+    except Exception as error:
+        what = f"a value is of the wrong type: {type(error).__name__}: {error}"
+        return (Fault(where=spec.where, what=what, fix=f"Compare it with {type(spec).__name__} in perennial/spec.py."),)
+
+
+def _used_twice(spec: Fleet | Model | Source, kind: str) -> Fault:
+    return Fault(where=spec.where, what=f"the name {spec.name!r} is used by two {kind}", fix="Rename one.")
+
+
 def _faults_in_fleet(model: Model, fleet: Fleet, sources: dict[str, Source]) -> Iterator[Fault]:
-    strangers = [country for country in model.countries if country not in fleet.countries]
+    strangers = [country for country in model.countries or () if country not in fleet.countries]
     if strangers:
         yield Fault(
             where=model.where,

@@ -105,7 +105,7 @@ class _Collector:
         if node is None:
             if alias is not None or not hasattr(builtins, name):
                 self._refuse(f"{name} is not defined at the top level of {module}", "Define it there, by name.")
-            return None
+            return
         if isinstance(node, ast.ImportFrom) and self._in_fleet(node.module):
             original = next(item.name for item in node.names if (item.asname or item.name) == name)
             if original != name:

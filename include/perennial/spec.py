@@ -121,6 +121,8 @@ class Model:
 
     def faults(self) -> list[Fault]:
         """Every fault of this spec that can be seen without running it."""
+        if not isinstance(self.countries, tuple):
+            return [Fault(where=self.where, what="countries is not a tuple", fix='Write countries=("GB", …).')]
         functions = {"examples": self.examples, "features": self.features, "estimator": self.estimator}
         checks = [
             (_is_name(self.name), f"model name {self.name!r} is not a name", "Use lower case, digits and _."),
@@ -169,6 +171,7 @@ class Fleet:
         wrong = [code for code in self.countries if not re.fullmatch(self.country_pattern, code)]
         checks = (
             (_is_name(self.name), f"fleet name {self.name!r} is not a name", "Use lower case, digits and _."),
+            (isinstance(self.owner, Owner), "owner is not an Owner", 'Write owner=Owner("team").'),
             (self.workers >= 1, f"workers is {self.workers}", "Give at least 1."),
             (0 <= self.failure_limit <= 1, "failure_limit is not in [0, 1]", "Give a share such as 0.1."),
             (not wrong, f"no country codes: {', '.join(wrong)}", "Use ISO 3166-1 alpha-2 or set country_pattern."),
@@ -220,6 +223,7 @@ class Source:
         times = [name for name in (self.event_time, self.changed_at) if types.get(name, "timestamp") != "timestamp"]
         checks = (
             (_is_name(self.name), f"source name {self.name!r} is not a name", "Use lower case, digits and _."),
+            (isinstance(self.owner, Owner), "owner is not an Owner", 'Write owner=Owner("team").'),
             (not missing, f"no Column for {', '.join(missing)}", "Declare it in columns."),
             (not unknown, f"unknown column types: {', '.join(unknown)}", f"Use {', '.join(COLUMN_TYPES)}."),
             (not times, f"{', '.join(times)} must be of type timestamp", "Change the Column."),

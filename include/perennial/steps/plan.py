@@ -88,9 +88,11 @@ def _write(database: Connection, specs: FleetSpecs, run_id: str, request: Reques
         for row in fetch(database, "last_seconds", models=sorted({cell.model for cell in wanted}))
     }
     planned = [
-        (cell, specs.models[cell.model].source if cell.model in specs.models else "")
+        (cell, source, _rows(ledgers, source, cell.country))
         for cell in wanted
-        if cell.model in specs.refused or _may_be_due(database, specs, cell, as_of, request)
+        for source in (specs.models[cell.model].source if cell.model in specs.models else "",)
+        if cell.model in specs.refused
+        or (_rows(ledgers, source, cell.country) and _may_be_due(database, cell, as_of[source], request))
     ]
     with transaction(database):
         stored = {name: moment.isoformat() for name, moment in as_of.items() if moment is not None}
@@ -102,9 +104,8 @@ def _write(database: Connection, specs: FleetSpecs, run_id: str, request: Reques
             requested=Json(request.as_json()),
             as_of=Json(stored),
         )
-        for cell, source in planned:
-            rows = getattr(ledgers.get(source, {}).get(cell.country), "rows", None) or 0
-            cost = seconds.get(cell, SECONDS_PER_ROW * float(rows))
+        for cell, source, rows in planned:
+            cost = seconds.get(cell, SECONDS_PER_ROW * rows)
             run(database, "add_outcome", run_id=run_id, model=cell.model, country=cell.country, source=source, cost=cost)
     logger.info("%s: planned %s of %s cells", run_id, len(planned), len(wanted))
 
@@ -114,12 +115,13 @@ def _as_of(database: Connection, source: str) -> datetime | None:
     return row.as_of if row else None
 
 
-def _may_be_due(
-    database: Connection, specs: FleetSpecs, cell: Cell, as_of: dict[str, datetime | None], request: Request
-) -> bool:
+def _rows(ledgers: dict[str, dict[str, Any]], source: str, country: str) -> int:
+    """Accepted rows of a country, up to its first batch that is not validated yet."""
+    row = ledgers.get(source, {}).get(country)
+    return int(row.rows or 0) if row else 0
+
+
+def _may_be_due(database: Connection, cell: Cell, as_of: datetime | None, request: Request) -> bool:
     """Whether the cell could be due by the ledger alone; the worker that takes it looks at its rows."""
-    moment = as_of[specs.models[cell.model].source]
-    if moment is None:
-        return False
     last = fetch_one(database, "last_verdict", model=cell.model, country=cell.country)
-    return request.force or last is None or moment > last.as_of
+    return request.force or last is None or (as_of is not None and as_of > last.as_of)

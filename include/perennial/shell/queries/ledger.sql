@@ -54,3 +54,6 @@ INSERT INTO announcements (asset, item) SELECT %(asset)s, unnest(%(items)s::text
 INSERT INTO snapshots (id, source, country, last_seq, excluded, window_start, window_end, rows)
 VALUES (%(id)s, %(source)s, %(country)s, %(last_seq)s, %(excluded)s, %(window_start)s, %(window_end)s, %(rows)s)
 ON CONFLICT DO NOTHING;
+
+-- batches_by_state: how many batches of a source are in which state
+SELECT state, count(*) AS number FROM batches WHERE source = %(source)s GROUP BY state;

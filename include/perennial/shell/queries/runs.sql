@@ -57,11 +57,16 @@ WHERE run_id = %(run_id)s AND model = %(model)s AND country = %(country)s AND st
 -- finish_run: the report has been made
 UPDATE runs SET finished_at = coalesce(finished_at, now()) WHERE id = %(id)s;
 
--- outcomes_of: every planned cell of a run, with what decided it
-SELECT o.model, o.country, o.state, o.reason, o.seconds, o.release_seq, v.decision, v.gates, v.against_seq, v.rows,
-       o.version, (SELECT to_version FROM releases AS r
-                   WHERE (r.model, r.country, r.seq) = (o.model, o.country, v.against_seq)) AS champion
-FROM outcomes AS o LEFT JOIN verdicts AS v ON v.id = o.verdict
+-- outcomes_of: every planned cell of a run, the champion it met, and what decided it
+SELECT o.model, o.country, o.state, o.reason, o.seconds, o.version, o.release_seq, v.decision, v.gates, v.against_seq,
+       v.rows, champion.seq AS champion_seq, champion.to_version AS champion
+FROM outcomes AS o
+LEFT JOIN verdicts AS v ON v.id = o.verdict
+LEFT JOIN LATERAL (
+    SELECT r.seq, r.to_version FROM releases AS r
+    WHERE r.model = o.model AND r.country = o.country AND r.seq IS DISTINCT FROM o.release_seq
+      AND r.released_at <= coalesce(o.decided_at, now())
+    ORDER BY r.seq DESC LIMIT 1) AS champion ON true
 WHERE o.run_id = %(run_id)s ORDER BY o.model, o.country;
 
 -- newest_run: the last planned run of a fleet whose data reach a moment

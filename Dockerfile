@@ -1,0 +1,21 @@
+# The image of every Perennial service: Airflow, the locked libraries, and this tree.
+FROM python:3.12-slim-bookworm
+
+RUN useradd --create-home --home-dir /opt/perennial perennial
+WORKDIR /opt/perennial
+COPY requirements.txt requirements-deploy.txt ./
+RUN pip install --no-cache-dir uv==0.13.9 \
+ && uv pip install --system --no-cache --require-hashes --compile-bytecode -r requirements.txt \
+ && uv pip install --system --no-cache --require-hashes --compile-bytecode -r requirements-deploy.txt
+COPY --chown=perennial dags dags
+COPY --chown=perennial plugins plugins
+COPY --chown=perennial include include
+RUN python -m compileall -q dags plugins include
+
+USER perennial
+ENV AIRFLOW_HOME=/opt/perennial/airflow \
+    AIRFLOW__CORE__DAGS_FOLDER=/opt/perennial/dags \
+    AIRFLOW__CORE__PLUGINS_FOLDER=/opt/perennial/plugins \
+    PYTHONPATH=/opt/perennial/include \
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 GX_ANALYTICS_ENABLED=false
+ENTRYPOINT ["airflow"]

@@ -1,0 +1,88 @@
+# `make help` lists the verbs. Each does all of its own set-up.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+UV     := $(BIN)/uv
+CYCLES ?=
+STAY   ?= 1
+FLEET  ?= shop
+
+export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins
+export OMP_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+export GX_ANALYTICS_ENABLED := false
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run stop test check unit integration dags stack check-models new-model try freeze champions lock clean
+
+help: ## list the verbs
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(VENV)/.core: requirements.txt requirements-example.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Perennial needs Python 3.11 or newer: make PYTHON=python3.12 …" >&2; exit 2; }
+	@echo "Installing into $(VENV) …"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check uv==0.13.9
+	@$(UV) pip install -q --python $(BIN)/python --require-hashes --compile-bytecode -r requirements.txt
+	@$(UV) pip install -q --python $(BIN)/python --require-hashes --no-deps -r requirements-example.txt
+	@touch $@
+
+$(VENV)/.test: requirements-test.txt $(VENV)/.core
+	@echo "Installing what the tests need …"
+	@$(UV) pip install -q --python $(BIN)/python --require-hashes --compile-bytecode -r requirements-test.txt
+	@touch $@
+
+setup: $(VENV)/.core ## create .venv from the lock
+
+run: $(VENV)/.core ## run everything on this machine: CYCLES=3 replays three months, STAY=0 exits afterwards
+	@$(BIN)/python -m embedded run --fleet $(FLEET) $(if $(CYCLES),--cycles $(CYCLES)) --stay $(STAY)
+
+stop: $(VENV)/.core ## stop what a run left behind
+	@$(BIN)/python -m embedded stop
+
+test: check unit integration dags stack ## every check and test
+
+check: $(VENV)/.test ## lint, types, specs
+	@$(BIN)/ruff format --check -q . && $(BIN)/ruff check -q . && $(BIN)/mypy --no-error-summary
+	@$(BIN)/python -m perennial check-models
+
+unit: $(VENV)/.test ## tests without Airflow, network or database
+	@$(BIN)/python -m pytest tests/unit tests/test_architecture.py
+
+integration: $(VENV)/.test ## tests on a real PostgreSQL and a real S3 API
+	@$(BIN)/python -m pytest tests/integration
+
+dags: $(VENV)/.test ## tests of whole DAGs
+	@$(BIN)/python -m pytest tests/dags
+
+stack: $(VENV)/.test ## the real stack, two cycles of the real example
+	@$(BIN)/python -m pytest tests/stack
+
+check-models: $(VENV)/.core ## check every spec and say what to mend
+	@$(BIN)/python -m perennial check-models
+
+new-model: $(VENV)/.core ## write a skeleton: FLEET=shop NAME=my_model SOURCE=order_lines
+	@$(BIN)/python -m perennial new-model --fleet $(FLEET) --name "$(NAME)" --source "$(or $(SOURCE),order_lines)"
+
+try: $(VENV)/.core ## train and judge one cell, publish nothing: MODEL=price COUNTRY=FR
+	@$(BIN)/python -m embedded exec -- $(BIN)/python -m perennial try --model "$(MODEL)" --country "$(COUNTRY)"
+
+freeze: $(VENV)/.core ## keep superseded recipes that champions still need
+	@$(BIN)/python -m embedded exec -- $(BIN)/python -m perennial freeze
+
+champions: $(VENV)/.core ## every release of the replayed months, with verdict and reason
+	@$(BIN)/python -m embedded sql docs/champions.sql
+
+lock: $(VENV)/.core ## resolve the requirements anew
+	@for part in requirements requirements-test requirements-deploy; do \
+		$(UV) pip compile -q --generate-hashes --universal --python-version 3.11 --no-header \
+			--no-emit-index-url --no-emit-find-links $$part.in -o $$part.txt; done
+	@$(UV) pip compile -q --no-deps --generate-hashes --universal --python-version 3.11 --no-header \
+		--no-emit-index-url --no-emit-find-links requirements-example.in -o requirements-example.txt
+
+clean: ## stop everything and remove all local state
+	@test ! -x $(BIN)/python || $(BIN)/python -m embedded stop
+	@rm -rf $(or $(PERENNIAL_STATE),.state) $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,142 @@
+"""``python -m embedded run|stop|exec|sql``: the verbs behind ``make run`` and its kin."""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.table import Table
+
+from embedded.components import command_env
+from embedded.errors import EmbeddedError, StateInUse
+from embedded.paths import repo_folder, state_folder
+from embedded.running import Stack, wanted_port
+from perennial.errors import PerennialError
+
+GOOD, BAD, NO_SETUP, INTERRUPTED = 0, 1, 2, 130
+
+
+def main() -> int:
+    """Run a verb; the exit codes are those the README promises."""
+    parser = argparse.ArgumentParser(prog="embedded", description="The whole stack on one machine.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    running = verbs.add_parser("run", help="start everything and replay the example")
+    running.add_argument("--fleet", choices=["shop"], default="shop", help="which example to replay")
+    running.add_argument("--cycles", type=int, help="how many cycles to replay (default: all there are)")
+    running.add_argument("--stay", type=int, choices=[0, 1], default=1, help="0: exit after the cycles")
+    verbs.add_parser("stop", help="stop everything of the state folder")
+    executing = verbs.add_parser("exec", help="run a command with the state folder's database and store")
+    executing.add_argument("command", nargs=argparse.REMAINDER)
+    asking = verbs.add_parser("sql", help="print the rows of a query against Perennial's database")
+    asking.add_argument("file")
+    arguments = parser.parse_args()
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    try:
+        return VERBS[arguments.verb](arguments, console)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (EmbeddedError, PerennialError) as error:
+        console.print(str(error), style="red", markup=False)
+        return NO_SETUP
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Start the stack, replay cycles, stay until Ctrl-C unless told otherwise."""
+    stack = Stack(state_folder(), repo_folder())
+    started = time.monotonic()
+    with stack:
+        stack.start(lambda fact: console.print(f"{fact} …", style="dim"), wanted_port())
+        console.print(
+            f"Airflow: {stack.url}  user [bold]{stack.user}[/bold]  password [bold]{stack.password}[/bold]", soft_wrap=True
+        )
+        console.print(f"up after {time.monotonic() - started:.0f} s\n", style="dim")
+        good = _replay(stack, arguments.cycles, console)
+        if arguments.stay:
+            console.print("The replay has paused; Airflow stays up. Ctrl-C stops it.")
+            while True:
+                stack.check()
+                time.sleep(1)
+    return GOOD if good else BAD
+
+
+def _replay(stack: Stack, cycles: int | None, console: Console) -> bool:
+    from embedded import replay
+
+    replay.prepare(stack)
+    steps = replay.next_steps(stack)[:cycles]
+    if not steps:
+        console.print("The replay has reached its end. `make clean` starts it over.")
+    try:
+        return all([replay.cycle(stack, step, console).is_good for step in steps])
+    except (EmbeddedError, PerennialError) as error:
+        console.print(str(error), style="red", markup=False)
+        return False
+
+
+def stop(arguments: argparse.Namespace, console: Console) -> int:
+    """Stop what a run left behind."""
+    stack = Stack(state_folder(), repo_folder())
+    holder = stack.lock.holder()
+    try:
+        stack.lock.acquire()
+    except StateInUse:
+        os.kill(int(holder or 0), 15)
+        _await_lock(stack)
+    stack.stop()
+    return GOOD
+
+
+def _await_lock(stack: Stack) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            stack.lock.acquire()
+        except StateInUse:
+            time.sleep(0.2)
+        else:
+            return
+    stack.lock.acquire()
+
+
+def execute(arguments: argparse.Namespace, console: Console) -> int:
+    """Run a command beside a running stack, or with PostgreSQL started for it."""
+    stack = Stack(state_folder(), repo_folder())
+    command = [word for word in arguments.command if word != "--"]
+    return _with_postgres(stack, lambda: subprocess.run(command, env=command_env(stack.paths, stack.postgres)).returncode)
+
+
+def ask(arguments: argparse.Namespace, console: Console) -> int:
+    """Print the rows of a query."""
+    stack = Stack(state_folder(), repo_folder())
+
+    def show() -> int:
+        with open(arguments.file) as file, stack.postgres.connect("perennial") as database, database.cursor() as cursor:
+            cursor.execute(file.read())
+            table = Table(*(column.name for column in cursor.description or ()))
+            for row in cursor.fetchall():
+                table.add_row(*("" if value is None else str(value) for value in row))
+        console.print(table)
+        return GOOD
+
+    return _with_postgres(stack, show)
+
+
+def _with_postgres(stack: Stack, action: Callable[[], int]) -> int:
+    was_running = stack.postgres.is_running()
+    if not was_running:
+        stack.lock.acquire()
+        stack.start_postgres(lambda fact: None)
+    try:
+        return action()
+    finally:
+        if not was_running:
+            stack.stop()
+
+
+VERBS = {"run": run, "stop": stop, "exec": execute, "sql": ask}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,176 @@
+"""Airflow's components as child processes, and the environment they share."""
+
+import json
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from cryptography.fernet import Fernet
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from embedded.errors import PortInUse
+from embedded.paths import Paths
+from embedded.postgres import Postgres
+from embedded.processes import write_json, write_whole
+
+USER = "admin"
+DATABASES = ("airflow", "perennial", "shop")
+COMPONENTS = {
+    "api-server": ("api-server",),
+    "scheduler": ("scheduler",),
+    "dag-processor": ("dag-processor",),
+    "triggerer": ("triggerer",),
+}
+PREFERRED_PORT = 8080
+PORTS = ("api", "worker_log", "trigger_log", "scheduler_health")
+
+
+def secrets_of(paths: Paths) -> dict[str, str]:
+    """Password and keys of this state folder, made once, readable by their owner only."""
+    file = paths.keys / "secrets.json"
+    if not file.exists():
+        made = {"password": secrets.token_urlsafe(12), "fernet": Fernet.generate_key().decode()}
+        write_json(file, {**made, "jwt": secrets.token_hex(64), "api": secrets.token_hex(32)}, mode=0o600)
+    found: dict[str, str] = json.loads(file.read_text())
+    return found
+
+
+def make_signing_keys(paths: Paths) -> tuple[Path, Path]:
+    """The Ed25519 key pair of this state folder, made once."""
+    private, public = paths.keys / "signing.pem", paths.keys / "public.pem"
+    if not public.exists():
+        key = Ed25519PrivateKey.generate()
+        write_whole(private, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=0o600)
+        write_whole(public, key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return private, public
+
+
+def choose_ports(paths: Paths, wanted: int | None) -> dict[str, int]:
+    """Free ports, the former run's where possible. Raises PortInUse for a port somebody asked for."""
+    former: dict[str, int] = json.loads(paths.ports.read_text()) if paths.ports.exists() else {}
+    if wanted is not None and not _is_free(wanted):
+        raise PortInUse(f"Port {wanted} is in use. Choose another one: make run PORT={wanted + 1}")
+    ports: dict[str, int] = {}
+    for name in PORTS:
+        preferred = former.get(name, PREFERRED_PORT if name == "api" else 0)
+        taken = preferred in ports.values() or not preferred or not _is_free(preferred)
+        ports[name] = _any_free_port() if taken else preferred
+    if wanted is not None:
+        ports["api"] = wanted
+    write_json(paths.ports, ports)
+    return ports
+
+
+def airflow_env(paths: Paths, postgres: Postgres, ports: Mapping[str, int]) -> dict[str, str]:
+    """The environment of every component: settings, Connections, keys."""
+    private, public = make_signing_keys(paths)
+    known = secrets_of(paths)
+    env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    sections = _settings(paths, postgres, ports, known)
+    env |= {f"AIRFLOW__{section}__{key}".upper(): str(value) for (section, key), value in sections.items()}
+    return env | {
+        "AIRFLOW_HOME": str(paths.airflow),
+        "PYTHONPATH": str(paths.repo / "include"),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', os.defpath)}",
+        "AIRFLOW_CONN_PERENNIAL_DB": _connection(postgres, "perennial"),
+        "AIRFLOW_CONN_SHOP_DB": _connection(postgres, "shop"),
+        "AIRFLOW_CONN_PERENNIAL_STORE": json.dumps({"conn_type": "generic", "extra": {"url": paths.store.as_uri()}}),
+        "PERENNIAL_SIGNING_KEY": str(private),
+        "PERENNIAL_PUBLIC_KEYS": str(public),
+        "GX_ANALYTICS_ENABLED": "false",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+    }
+
+
+def command_env(paths: Paths, postgres: Postgres) -> dict[str, str]:
+    """The environment of Perennial's own commands outside Airflow."""
+    private, public = make_signing_keys(paths)
+    return {
+        **os.environ,
+        "PYTHONPATH": str(paths.repo / "include"),
+        "PERENNIAL_DATABASE_URL": postgres.dsn("perennial"),
+        "PERENNIAL_STORE_URL": paths.store.as_uri(),
+        "PERENNIAL_SIGNING_KEY": str(private),
+        "PERENNIAL_PUBLIC_KEYS": str(public),
+    }
+
+
+def component_env(name: str, env: Mapping[str, str]) -> dict[str, str]:
+    """What one component gets: only the scheduler, whose tasks are its forks, imports their libraries beforehand."""
+    return {**env, "PERENNIAL_PRELOAD": "1"} if name == "scheduler" else dict(env)
+
+
+def airflow_version() -> str:
+    """The installed Airflow: its database is migrated once per version."""
+    return version("apache-airflow-core")
+
+
+def _settings(
+    paths: Paths, postgres: Postgres, ports: Mapping[str, int], known: Mapping[str, str]
+) -> dict[tuple[str, str], Any]:
+    url = f"http://localhost:{ports['api']}"
+    return {
+        ("core", "dags_folder"): paths.repo / "dags",
+        ("core", "plugins_folder"): paths.repo / "plugins",
+        ("core", "load_examples"): False,
+        ("core", "executor"): "LocalExecutor",
+        ("core", "parallelism"): max(2, os.cpu_count() or 2),
+        ("core", "fernet_key"): known["fernet"],
+        ("core", "execution_api_server_url"): f"{url}/execution/",
+        ("core", "simple_auth_manager_users"): f"{USER}:admin",
+        ("core", "simple_auth_manager_passwords_file"): password_file(paths),
+        ("database", "sql_alchemy_conn"): postgres.dsn("airflow", scheme="postgresql+psycopg2"),
+        ("api", "port"): ports["api"],
+        ("api", "host"): "127.0.0.1",
+        ("api", "base_url"): url,
+        ("api", "secret_key"): known["api"],
+        ("api_auth", "jwt_secret"): known["jwt"],
+        ("logging", "worker_log_server_port"): ports["worker_log"],
+        ("logging", "trigger_log_server_port"): ports["trigger_log"],
+        ("scheduler", "scheduler_health_check_server_port"): ports["scheduler_health"],
+        ("scheduler", "task_instance_heartbeat_timeout"): 30,
+        ("scheduler", "task_instance_heartbeat_timeout_detection_interval"): 5,
+        ("scheduler", "orphaned_tasks_check_interval"): 10,
+        ("scheduler", "scheduler_health_check_threshold"): 10,
+        ("workers", "min_heartbeat_interval"): 1,
+        ("dag_processor", "refresh_interval"): 30,
+        ("dag_processor", "min_file_process_interval"): 30,
+        ("usage_data_collection", "enabled"): False,
+    }
+
+
+def password_file(paths: Paths) -> Path:
+    """The file in which Airflow's simple login looks for passwords."""
+    file = paths.airflow / "passwords.json"
+    write_json(file, {USER: secrets_of(paths)["password"]}, mode=0o600)
+    return file
+
+
+def _connection(postgres: Postgres, database: str) -> str:
+    facts = {"conn_type": "postgres", "host": str(postgres.socket_folder()), "login": "postgres", "schema": database}
+    return json.dumps(facts)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _any_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,138 @@
+"""Cycles on the embedded stack: the world moves on, ingest and retrain follow, the result is printed as a table."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from embedded.errors import EmbeddedError
+from embedded.running import Stack
+from perennial.catalog import FleetSpecs, load_catalog
+from perennial.shell.database import connect, fetch
+from worlds import retail
+
+FLEET, SOURCE = "shop", "order_lines"
+POLL_SECONDS = 0.5
+WAKE_SECONDS = 180
+RUN_SECONDS = 3600
+COLOURS = {"published": "green", "kept": "yellow", "inconclusive": "yellow", "failed": "red", "blocked": "magenta"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cycle:
+    """What a cycle came to."""
+
+    run_id: str
+    state: str
+    outcomes: list[Any]
+
+    @property
+    def is_good(self) -> bool:
+        """Its run ended well, and each planned cell with an outcome."""
+        return self.state == "success" and all(row.state != "pending" for row in self.outcomes)
+
+
+def prepare(stack: Stack) -> None:
+    """Make the shop's table, and let the scheduler run the DAGs."""
+    retail.prepare(stack.postgres.dsn("shop"))
+    for dag_id in (f"ingest_{SOURCE}", f"retrain_{FLEET}"):
+        stack.api.wait_for_dag(dag_id)
+        stack.api.unpause(dag_id)
+
+
+def next_steps(stack: Stack) -> list[datetime]:
+    """The moments the replay has not reached yet."""
+    reached = retail.position(stack.postgres.dsn("shop"))
+    return [step for step in retail.steps() if reached is None or step > reached]
+
+
+def cycle(stack: Stack, until: datetime, console: Console) -> Cycle:
+    """Replay the shop up to a moment, ingest, and wait for the retraining that this wakes.
+
+    Raises EmbeddedError when ingest fails or no retraining wakes up.
+    """
+    started = time.monotonic()
+    rows = retail.advance(stack.postgres.dsn("shop"), until, stack.paths.state / "cache")
+    console.print(f"[bold]{until:%Y-%m-%d}[/bold]: the shop wrote {rows:,} rows")
+    catalog = load_catalog()
+    time.sleep(catalog.source(SOURCE).max_commit_lag.total_seconds())
+    _ingest(stack, console)
+    run_id = _await_plan(stack)
+    state = _await_end(stack, run_id, console)
+    outcomes = _ask(stack, "outcomes_of", run_id=run_id)
+    console.print(table(catalog.fleet(FLEET), run_id, outcomes))
+    console.print(f"{run_id}: {state}, {time.monotonic() - started:.0f} s from the shop's commit\n")
+    return Cycle(run_id=run_id, state=state, outcomes=outcomes)
+
+
+def table(specs: FleetSpecs, run_id: str, outcomes: list[Any]) -> Table:
+    """A run's cells: champion before, challenger, verdict, reason, seconds."""
+    made = Table(title=f"{specs.fleet.name}: {run_id}", title_justify="left")
+    for name in ("cell", "champion", "challenger", "outcome", "reason"):
+        made.add_column(name, overflow="fold")
+    made.add_column("seconds", justify="right")
+    for row in outcomes:
+        champion = f"{row.champion[:8]} #{row.champion_seq}" if row.champion else "none"
+        colour = COLOURS.get(row.state, "white")
+        seconds = f"{row.seconds:.1f}" if row.seconds is not None else ""
+        cells = (f"{row.model}/{row.country}", champion, (row.version or "")[:8], f"[{colour}]{row.state}[/{colour}]")
+        made.add_row(*cells, row.reason, seconds)
+    return made
+
+
+def _ingest(stack: Stack, console: Console) -> None:
+    dag_id = f"ingest_{SOURCE}"
+    run_id = stack.api.trigger(dag_id, {})
+    state = _until_ended(stack, lambda: stack.api.run_state(dag_id, run_id), RUN_SECONDS)
+    if state != "success":
+        raise EmbeddedError(f"{dag_id} run {run_id} ended as {state}. Look at its logs in {stack.url}, under Dags > {dag_id}.")
+    counts = {row.state: row.number for row in _ask(stack, "batches_by_state", source=SOURCE)}
+    console.print(f"ingested; batches so far: {', '.join(f'{number} {state}' for state, number in sorted(counts.items()))}")
+
+
+def _await_plan(stack: Stack) -> str:
+    """The id of a run whose plan covers what is accepted now."""
+    accepted = _ask(stack, "as_of", source=SOURCE)[0].as_of
+    deadline = time.monotonic() + WAKE_SECONDS
+    while time.monotonic() < deadline:
+        stack.check()
+        newest = next(iter(_ask(stack, "newest_run", fleet=FLEET)), None)
+        if newest and SOURCE in newest.as_of and datetime.fromisoformat(newest.as_of[SOURCE]) >= accepted:
+            return str(newest.id)
+        time.sleep(POLL_SECONDS)
+    raise EmbeddedError(f"retrain_{FLEET} did not wake up within {WAKE_SECONDS} s. Look at {stack.url}, under Dags.")
+
+
+def _await_end(stack: Stack, run_id: str, console: Console) -> str:
+    dag_run = run_id.split("/", 1)[1]
+    with console.status("retraining") as status:
+
+        def look() -> str:
+            outcomes = _ask(stack, "outcomes_of", run_id=run_id)
+            done = sum(row.state != "pending" for row in outcomes)
+            status.update(f"retraining: {done} of {len(outcomes)} cells")
+            return str(stack.api.run_state(f"retrain_{FLEET}", dag_run))
+
+        return _until_ended(stack, look, RUN_SECONDS)
+
+
+def _until_ended(stack: Stack, look: Callable[[], str], seconds: float) -> str:
+    deadline = time.monotonic() + seconds
+    while (state := look()) not in ("success", "failed"):
+        stack.check()
+        if time.monotonic() > deadline:
+            raise EmbeddedError(f"A DAG run is still {state} after {seconds:.0f} s. Look at {stack.url}.")
+        time.sleep(POLL_SECONDS)
+    return state
+
+
+def _ask(stack: Stack, query: str, **parameters: Any) -> list[Any]:
+    database = connect(stack.postgres.dsn("perennial"))
+    try:
+        return fetch(database, query, **parameters)
+    finally:
+        database.close()

@@ -1,0 +1,1 @@
+"""What is predicted: one folder per fleet, one file per model."""

@@ -1,0 +1,1 @@
+"""Where fresh rows come from: one file per source."""

@@ -1,0 +1,1 @@
+"""What feeds the examples. The product knows nothing of it."""

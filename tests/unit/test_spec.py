@@ -1,0 +1,109 @@
+"""What a spec says about itself."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from toy_models.zoo import zoo
+from toy_models.zoo.weight import weight
+from toy_sources.sightings import sightings
+
+from perennial import Column, Days, Fleet, Gate, Minutes, Owner, Seconds
+
+
+def whats(spec):
+    return [fault.what for fault in spec.faults()]
+
+
+@pytest.mark.parametrize("spec", [zoo, weight, sightings])
+def test_a_healthy_spec_has_no_fault(spec):
+    assert spec.faults() == []
+
+
+def test_units_are_spans():
+    assert (Days(1), Minutes(1), Seconds(1)) == (timedelta(1), timedelta(minutes=1), timedelta(seconds=1))
+
+
+def test_a_spec_knows_the_line_that_constructs_it():
+    fleet = Fleet(name="here", owner=Owner("me"), countries=("GB",))
+    assert fleet.where == f"{__file__}:{fleet_line()}"
+    assert replace(fleet, name="there").where == fleet.where
+
+
+def fleet_line():
+    with open(__file__) as file:
+        return next(number for number, line in enumerate(file, 1) if 'Fleet(name="here"' in line)
+
+
+def test_two_specs_that_say_the_same_are_equal_wherever_they_stand():
+    assert replace(weight, where="elsewhere:1") == weight
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"name": "Weight"}, "model name 'Weight' is not a name"),
+        ({"owner": "keepers"}, "owner is not an Owner"),
+        ({"metric": "accuracy"}, "unknown metric 'accuracy'"),
+        ({"window": 60}, "window is not a positive span"),
+        ({"holdout": Days(0)}, "holdout is not a positive span"),
+        ({"time_limit": Days(-1)}, "time_limit is not a positive span"),
+        ({"attempts": 0}, "attempts is 0"),
+        ({"gate": 2.0}, "gate is not a Gate"),
+        ({"gate": Gate(floor=1, margin=5)}, "gate margin 5 is not in [0, 1)"),
+        ({"gate": Gate(floor=1, confidence=0.5)}, "gate confidence 0.5 is not in (0.5, 1)"),
+        ({"gate": Gate(floor=1, min_rows=1)}, "gate min_rows 1 is below 2"),
+        ({"gate": Gate(floor=1, min_clusters=1)}, "gate min_clusters 1 is below 2"),
+        ({"gate": Gate(floor=1, min_train_rows=0)}, "gate min_train_rows 0 is below 1"),
+        ({"gate": Gate(floor=1, max_refit_distance=0)}, "gate max_refit_distance is not positive"),
+        ({"countries": ()}, "countries is empty"),
+        ({"countries": "GB"}, "countries is not a tuple"),
+        ({"countries": None}, "countries is not a tuple"),
+        ({"countries": ("GB", "GB")}, "a country is named twice"),
+        ({"features": lambda examples: examples}, "features is not a named function"),
+        ({"estimator": None}, "estimator is not a named function"),
+    ],
+)
+def test_a_model_names_its_fault(changes, what):
+    assert whats(replace(weight, **changes)) == [what]
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"name": "order lines"}, "source name 'order lines' is not a name"),
+        ({"key": ("code",)}, "no Column for code"),
+        ({"key": ()}, "key is empty"),
+        ({"owner": "rangers"}, "owner is not an Owner"),
+        ({"changed_at": "length"}, "length must be of type timestamp"),
+        ({"columns": (*sightings.columns, Column("note", "text"))}, "unknown column types: note text"),
+        ({"max_commit_lag": Seconds(-1)}, "max_commit_lag is negative"),
+        ({"expectations": []}, "expectations is not a function"),
+    ],
+)
+def test_a_source_names_its_fault(changes, what):
+    assert whats(replace(sightings, **changes)) == [what]
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"name": "1st"}, "fleet name '1st' is not a name"),
+        ({"workers": 0}, "workers is 0"),
+        ({"owner": "keepers"}, "owner is not an Owner"),
+        ({"failure_limit": 10}, "failure_limit is not in [0, 1]"),
+        ({"countries": ("GB", "France")}, "no country codes: France"),
+    ],
+)
+def test_a_fleet_names_its_fault(changes, what):
+    assert whats(replace(zoo, **changes)) == [what]
+
+
+def test_a_fleet_may_declare_codes_of_its_own():
+    assert replace(zoo, countries=("north-1",), country_pattern=r"[a-z]+-\d").faults() == []
+
+
+def test_all_faults_of_a_model_are_named_at_once():
+    broken = replace(weight, metric="accuracy", window=0, attempts=0, gate=Gate(floor=1, margin=2, min_rows=0))
+    assert len(broken.faults()) == 5
+    assert all(fault.where == weight.where and fault.fix for fault in broken.faults())
