@@ -15,6 +15,7 @@ from embedded.errors import EmbeddedError, StateInUse
 from embedded.paths import repo_folder, state_folder
 from embedded.running import Stack, wanted_port
 from perennial.errors import PerennialError
+from worlds.retail import RetailError
 
 GOOD, BAD, NO_SETUP, INTERRUPTED = 0, 1, 2, 130
 
@@ -38,7 +39,7 @@ def main() -> int:
         return VERBS[arguments.verb](arguments, console)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except (EmbeddedError, PerennialError) as error:
+    except (EmbeddedError, PerennialError, RetailError) as error:
         console.print(str(error), style="red", markup=False)
         return NO_SETUP
 
@@ -62,15 +63,16 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     return GOOD if good else BAD
 
 
-def _replay(stack: Stack, cycles: int | None, console: Console) -> bool:
+def _replay(stack: Stack, cycles_wanted: int | None, console: Console) -> bool:
     from embedded import replay
 
     replay.prepare(stack)
-    steps = replay.next_steps(stack)[:cycles]
+    steps = replay.next_steps(stack)[:cycles_wanted]
     if not steps:
         console.print("The replay has reached its end. `make clean` starts it over.")
     try:
-        return all([replay.cycle(stack, step, console).is_good for step in steps])
+        cycles = [replay.cycle(stack, step, console) for step in steps]
+        return all(cycle.is_good for cycle in cycles)
     except (EmbeddedError, PerennialError) as error:
         console.print(str(error), style="red", markup=False)
         return False
@@ -105,7 +107,9 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
     """Run a command beside a running stack, or with PostgreSQL started for it."""
     stack = Stack(state_folder(), repo_folder())
     command = [word for word in arguments.command if word != "--"]
-    return _with_postgres(stack, lambda: subprocess.run(command, env=command_env(stack.paths, stack.postgres)).returncode)
+    return _with_postgres(
+        stack, lambda: subprocess.run(command, env=command_env(stack.paths, stack.postgres), check=False).returncode
+    )
 
 
 def ask(arguments: argparse.Namespace, console: Console) -> int:

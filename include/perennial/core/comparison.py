@@ -10,6 +10,7 @@ from perennial.spec import Gate
 
 Decision = Literal["promote", "keep", "inconclusive"]
 RESAMPLES = 2000
+LEAST_GAIN = -1e6  # where the champion makes no error at all; finite, so that bounds can be computed and stored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ def _gain(totals: np.ndarray, rows: np.ndarray | int, metric: Metric) -> np.ndar
     challenger, champion = metric.score(totals[0] / rows), metric.score(totals[1] / rows)
     with np.errstate(divide="ignore", invalid="ignore"):
         gain = 1 - challenger / champion
-    return np.where(champion == 0, np.where(challenger == 0, 0.0, -np.inf), gain)
+    return np.maximum(np.where(champion == 0, np.where(challenger == 0, 0.0, LEAST_GAIN), gain), LEAST_GAIN)
 
 
 def too_few(rows: int, clusters: int, gate: Gate) -> Judgement:
@@ -103,12 +104,8 @@ def judge(
     """The verdict from per-row losses of shape (n_rows,); ``champion`` is None for a cell that never had one."""
     scores = {"challenger": float(metric.score(challenger.mean())), "baseline": float(metric.score(baseline.mean()))}
     floor = GateResult(gate="floor", value=scores["challenger"], bound=gate.floor, passed=scores["challenger"] <= gate.floor)
-    naive = GateResult(
-        gate="baseline",
-        value=scores["challenger"],
-        bound=scores["baseline"],
-        passed=scores["challenger"] < scores["baseline"],
-    )
+    over_naive = relative_gain(challenger, baseline, clusters, metric, gate.confidence, seed)
+    naive = GateResult(gate="baseline", value=over_naive.lower, bound=0.0, passed=over_naive.lower > 0)
     if champion is None:
         return _verdict((floor, naive), scores, metric, None, gate)
     scores["champion"] = float(metric.score(champion.mean()))
@@ -132,7 +129,7 @@ def _decide(
     if not gates["floor"].passed:
         return "keep", f"Below the floor: {own}, allowed {gate.floor:.4g}."
     if not gates["baseline"].passed:
-        return "keep", f"No better than the naive baseline: {own} against {scores['baseline']:.4g}."
+        return "keep", f"Not shown better than the naive baseline: {own} against {scores['baseline']:.4g}."
     if gain is None:
         return "promote", f"First model: {own}, naive baseline {scores['baseline']:.4g}, floor {gate.floor:.4g}."
     bounds = f"gain {gain.estimate:+.2%}, {gate.confidence:.0%} bounds {gain.lower:+.2%} and {gain.upper:+.2%}"

@@ -69,7 +69,7 @@ def _merge(parts: list[dict[str, Any]]) -> Finding:
     config = parts[0]["expectation_config"]
     mostly = float(config["kwargs"].get("mostly", 1.0))
     crashed = [part for part in parts if part["exception_info"].get("raised_exception") or not _is_counted(part)]
-    rows = sum(part["result"].get("element_count", 0) for part in parts)
+    rows = sum(part["result"].get("element_count", 0) - part["result"].get("missing_count", 0) for part in parts)
     unexpected = sum(part["result"].get("unexpected_count", 0) for part in parts)
     shown = [str(value) for part in parts for value in part["result"].get("partial_unexpected_list", [])]
     return Finding(
@@ -77,7 +77,7 @@ def _merge(parts: list[dict[str, Any]]) -> Finding:
         column=str(config["kwargs"].get("column") or config["kwargs"].get("column_list")),
         rows=rows,
         unexpected=unexpected,
-        success=not crashed and (rows == 0 or 1 - unexpected / rows >= mostly),
+        success=not crashed and (rows == 0 or (rows - unexpected) / rows >= mostly),
         examples=tuple(dict.fromkeys(shown))[:3] if not crashed else ("the expectation could not be run",),
     )
 

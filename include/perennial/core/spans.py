@@ -27,14 +27,16 @@ def comparison_span(event_times: pd.Series, gate: Gate, holdout: timedelta, afte
     """The span that ends with the newest matured example, or None when there is no example at all.
 
     ``event_times`` are those of matured examples, ascending; ``after`` is the champion's judged mark: only later rows
-    count. The span starts at midnight UTC, or right after the mark. Where even ``holdout`` holds too few, all of it.
+    count. The span starts at midnight UTC, or right after the mark. Where even ``holdout``, in whole days, holds too few, it
+    is all of it.
     """
     if event_times.empty:
         return None
     end = event_times.iloc[-1]
-    usable = event_times[event_times > end - holdout]
+    earliest = (end - holdout).ceil("D")
     if after is not None:
-        usable = usable[usable > after]
+        earliest = max(earliest, pd.Timestamp(after) + pd.Timedelta(microseconds=1))
+    usable = event_times[event_times >= earliest]
     if usable.empty:
         return Span(start=end, end=end, rows=0, clusters=0, enough=False)
     per_day = usable.dt.floor("D").value_counts().sort_index(ascending=False)
@@ -42,9 +44,8 @@ def comparison_span(event_times: pd.Series, gate: Gate, holdout: timedelta, afte
     days = pd.Series(range(1, len(per_day) + 1), index=per_day.index)
     sufficient = (totals >= gate.min_rows) & (days >= gate.min_clusters)
     first = sufficient.idxmax() if sufficient.any() else per_day.index[-1]
-    start = max(first, usable.iloc[0]) if first == per_day.index[-1] else first
     return Span(
-        start=start.to_pydatetime(),
+        start=max(first, earliest).to_pydatetime(),
         end=end.to_pydatetime(),
         rows=int(totals[first]),
         clusters=int(days[first]),

@@ -53,7 +53,8 @@ def fit(model: Model, train: pd.DataFrame) -> Fit:
 
 def _seed(estimator: Any, seed: int) -> None:
     unset = [name for name, value in estimator.get_params().items() if name.endswith("random_state") and value is None]
-    estimator.set_params(**dict.fromkeys(unset, seed))
+    if unset:
+        estimator.set_params(**dict.fromkeys(unset, seed))
 
 
 def predictions(estimator: Any, code: RecipeCode, examples: pd.DataFrame, metric: Metric, name: str) -> Floats:

@@ -98,6 +98,12 @@ def train_cell(job: Job, timings: Timings) -> Outcome:
 
     Raises StaleVerdict when the champion moved meanwhile: the caller judges again.
     """
+    released = fetch_one(job.database, "release_of_run", model=job.model.name, country=job.country, run_id=job.run_id)
+    if released is not None:
+        return Outcome(
+            state="published", reason=released.reason, version=released.version, verdict=released.verdict,
+            release_seq=released.seq,
+        )  # fmt: skip
     with timings.part("load"):
         champion = champion_of(job.database, job.cell)
         material = _load(job, champion)
@@ -135,8 +141,12 @@ def _load(job: Job, champion: Any | None) -> Material | Outcome:
         return Outcome(state="skipped", reason=waiting)
     if not span.enough:
         return Outcome(state="inconclusive", reason=too_few(span.rows, span.clusters, job.model.gate).reason)
-    recipe = recipe_of(job.model)
-    return Material(snapshot=snapshot, rows=rows, examples=examples, recipe=recipe, champion=champion, span=span)
+    material = Material(
+        snapshot=snapshot, rows=rows, examples=examples, recipe=recipe_of(job.model), champion=champion, span=span
+    )
+    if champion is not None and champion.version == _version_id(job, material):
+        return Outcome(state="skipped", reason="Nothing has changed: the champion is this very version.")
+    return material
 
 
 def _snapshot(job: Job) -> tuple[Snapshot | None, list[Any]]:
@@ -257,7 +267,6 @@ def _version_id(job: Job, material: Material) -> str:
 def _publish(
     job: Job, material: Material, judged: Fit, judgement: Judgement, version: str, verdict: int, timings: Timings
 ) -> Outcome:
-    blockers = fetch(job.database, "blockers_of", model=job.model.name, country=job.country)
     with timings.part("refit"):
         served = _refit(job, material, judged)
     with timings.part("publish"):
@@ -271,6 +280,7 @@ def _publish(
                 reason=judgement.reason, run_id=job.run_id,
             )  # fmt: skip
         except Blocked:
+            blockers = fetch(job.database, "blockers_of", model=job.model.name, country=job.country)
             reason = "; ".join(f"{blocker.kind} by {blocker.person}: {blocker.reason}" for blocker in blockers)
             return Outcome(state="blocked", reason=f"Promoted, not published. {reason}", version=version, verdict=verdict)
         write_pointer(job.resources, manifest, seq)

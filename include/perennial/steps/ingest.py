@@ -34,6 +34,8 @@ def land(resources: Resources, source: Source) -> dict[str, int]:
         with postgres_source.connected(resources.source_dsn(source.connection), source) as connection:
             upper, clock = postgres_source.safe_bound(connection, source)
             lower = _cursor(database, source, clock)
+            if upper <= lower:  # the spec's max_commit_lag has grown, or the source's clock was set back
+                raise NothingToDo(f"Source {source.name} has landed up to {lower:%Y-%m-%d %H:%M:%S} UTC already.")
             with tempfile.TemporaryDirectory(prefix="perennial-") as folder:
                 files = _write_batches(postgres_source.extract(connection, source, lower, upper), source, Path(folder))
                 rows = _record(resources, database, source, files, lower, upper, clock)

@@ -42,14 +42,22 @@ RETURNING id;
 SELECT id FROM verdicts WHERE challenger = %(challenger)s AND against_seq = %(against_seq)s
   AND window_start = %(window_start)s AND window_end = %(window_end)s;
 
--- last_verdict: what a cell was last asked, and what it had seen
-SELECT id, window_end, as_of, decision, reason FROM verdicts
-WHERE model = %(model)s AND country = %(country)s ORDER BY id DESC LIMIT 1;
+-- last_verdict: what a cell was last asked, and what it had seen; a promotion that came to no end is asked again
+SELECT id, window_end, as_of, decision, reason FROM verdicts AS v
+WHERE model = %(model)s AND country = %(country)s AND (
+    decision <> 'promote'
+    OR EXISTS (SELECT FROM releases AS r WHERE (r.model, r.country, r.verdict) = (v.model, v.country, v.id))
+    OR EXISTS (SELECT FROM outcomes AS o WHERE (o.model, o.country, o.verdict) = (v.model, v.country, v.id)))
+ORDER BY id DESC LIMIT 1;
 
 -- publish: the one statement that moves a champion; its number is the one the verdict was judged against, plus one
 INSERT INTO releases (model, country, seq, from_version, to_version, kind, verdict, reason, run_id)
 VALUES (%(model)s, %(country)s, %(against_seq)s + 1, %(from_version)s, %(to_version)s, 'publish', %(verdict)s, %(reason)s,
         %(run_id)s);
+
+-- release_of_run: what a run has already released for a cell
+SELECT seq, to_version AS version, verdict, reason FROM releases
+WHERE model = %(model)s AND country = %(country)s AND run_id = %(run_id)s;
 
 -- unannounced_releases: moves not covered by a wake-up call
 SELECT model, country, seq, to_version AS version FROM releases AS r

@@ -1,0 +1,119 @@
+"""The real thing: PostgreSQL, Airflow's scheduler and the shop's invoices, two cycles of them, and what the tables say then."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from rich.console import Console
+
+from embedded import replay
+from embedded.errors import ApiError
+from embedded.running import Stack
+from perennial.client import Champions
+from perennial.shell.database import connect, fetch
+
+REPO = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The running stack, in a state folder of its own."""
+    running = Stack(tmp_path_factory.mktemp("state"), REPO)
+    with running:
+        running.start(print)
+        replay.prepare(running)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def cycles(stack: Stack) -> list[replay.Cycle]:
+    """A year of history, then a month."""
+    return [replay.cycle(stack, step, Console()) for step in replay.next_steps(stack)[:2]]
+
+
+def rows(stack: Stack, statement: str) -> list[Any]:
+    database = connect(stack.postgres.dsn("perennial"))
+    with database.cursor() as cursor:
+        cursor.execute(statement)
+        found = list(cursor.fetchall())
+    database.close()
+    return found
+
+
+def test_every_run_ends_well_with_complete_outcomes(cycles):
+    assert all(cycle.is_good for cycle in cycles)
+    assert {row.country for row in cycles[0].outcomes} == {"GB", "IE", "DE", "FR", "NL", "ES", "CH", "BE", "PT", "AU"}
+
+
+def test_champions_are_published_and_replaced(cycles, stack):
+    releases = rows(stack, "SELECT country, seq FROM releases ORDER BY seq")
+    assert {row.country for row in releases if row.seq == 1} >= {"GB", "DE", "FR"}
+    assert max(row.seq for row in releases if row.country == "GB") >= 2
+
+
+def test_every_row_of_the_shop_is_landed_once(cycles, stack):
+    import psycopg2
+
+    with psycopg2.connect(stack.postgres.dsn("shop")) as shop, shop.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM order_lines")
+        (written,) = cursor.fetchone()
+    (landed,) = rows(stack, "SELECT sum(rows)::bigint AS number FROM batches WHERE state = 'accepted'")
+    assert landed.number == written
+
+
+def test_the_documented_query_shows_each_release_with_verdict_and_reason(cycles, stack):
+    found = rows(stack, (REPO / "docs" / "champions.sql").read_text())
+    assert len(found) == len(rows(stack, "SELECT FROM releases"))
+    assert all(row.decision == "promote" and row.reason for row in found)
+
+
+def test_a_service_reads_the_champion(cycles, stack):
+    trusted = ("sklearn.model_selection._split.KFold",)
+    champions = Champions.from_url(stack.paths.store.as_uri(), stack.paths.keys / "public.pem", trusted)
+    (last,) = rows(stack, "SELECT seq FROM releases WHERE country = 'GB' ORDER BY seq DESC LIMIT 1")
+    assert champions.load("price", "GB").seq == last.seq
+
+
+def test_a_dry_run_from_the_trigger_form_takes_models_and_countries(cycles, stack):
+    conf = {"models": ["price"], "countries": ["FR"], "force": True, "dry_run": True}
+    run_id = stack.api.trigger("retrain_shop", conf)
+    assert replay._until_ended(stack, lambda: stack.api.run_state("retrain_shop", run_id), 120) == "success"
+    database = connect(stack.postgres.dsn("perennial"))
+    (outcome,) = fetch(database, "outcomes_of", run_id=f"shop/{run_id}")
+    database.close()
+    assert (outcome.country, outcome.state) == ("FR", "skipped")
+    assert outcome.reason.startswith(("Dry run:", "Nothing has changed"))
+
+
+def test_a_country_that_does_not_exist_is_refused_by_the_form(cycles, stack):
+    with pytest.raises(ApiError, match="UK"):
+        stack.api.trigger("retrain_shop", {"countries": ["UK"]})
+
+
+def test_an_idle_stack_is_small(cycles, stack):
+    """The target is 1.5 GB of proportional memory; measured here, held loosely: a smoke alarm."""
+    sessions = {json.loads(file.read_text())["pid"] for file in stack.paths.processes.glob("*.json")}
+    total = sum(process.memory_full_info().pss for process in psutil.process_iter() if session(process.pid) in sessions)
+    print(f"idle stack: {total / 1e6:.0f} MB PSS")
+    assert total < 2e9
+
+
+def session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return -1
+
+
+def test_a_second_stack_on_the_same_state_is_refused_by_name(stack):
+    command = [sys.executable, "-m", "embedded", "run", "--cycles", "0", "--stay", "0"]
+    environment = {**os.environ, "PERENNIAL_STATE": str(stack.paths.state), "PYTHONPATH": str(REPO / "include")}
+    refused = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert f"in use by process {os.getpid()}" in refused.stdout

@@ -1,0 +1,176 @@
+"""Verdicts: the bound on the gain against references, and what each gate decides."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from perennial.core.comparison import judge, relative_gain, too_few, too_few_to_train
+from perennial.core.metrics import METRICS
+from perennial.spec import Gate
+
+GATE = Gate(floor=2.0, margin=0.05, min_rows=100, min_clusters=5, min_train_rows=50)
+RMSE, MAE = METRICS["rmse"], METRICS["mae"]
+
+
+def losses(gain=0.0, *, clusters=20, rows=30, spread=0.3, seed=0):
+    """Losses of a challenger and a champion that share half of their noise; clusters have effects of their own."""
+    random = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(clusters), rows)
+    effect = random.gamma(1 / spread**2, spread**2, clusters)[labels]
+    shared, own, other = random.exponential(1.0, (3, clusters * rows))
+    return (1 - gain) * effect * (shared + own) / 2, effect * (shared + other) / 2, labels
+
+
+def verdict(challenger, champion, labels, *, gate=GATE, baseline=3.0, metric=MAE):
+    return judge(
+        challenger=challenger, champion=champion, baseline=np.full(len(labels), baseline), clusters=labels,
+        metric=metric, gate=gate, seed=0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("metric", [RMSE, MAE])
+def test_the_bounds_are_those_of_scipys_bootstrap_over_cluster_sums(metric):
+    challenger, champion, labels = losses(0.02)
+    gain = relative_gain(challenger, champion, labels, metric, 0.95, seed=0)
+    sums = [np.bincount(labels, weights=part) for part in (challenger, champion)]
+
+    def statistic(ours, theirs, axis):
+        return 1 - metric.score(ours.sum(axis)) / metric.score(theirs.sum(axis))
+
+    reference = stats.bootstrap(
+        sums, statistic, paired=True, vectorized=True, n_resamples=20_000, confidence_level=0.9, method="percentile", rng=1
+    ).confidence_interval
+    widened = [gain.estimate + np.sqrt(20 / 19) * (bound - gain.estimate) for bound in reference]
+    assert gain.estimate == pytest.approx(statistic(*sums, axis=0))
+    assert [gain.lower, gain.upper] == pytest.approx(widened, abs=0.05 * (widened[1] - widened[0]))
+
+
+def test_the_bounds_are_those_of_the_normal_approximation_for_many_clusters():
+    challenger, champion, labels = losses(0.02, clusters=400, rows=5)
+    gain = relative_gain(challenger, champion, labels, MAE, 0.95, seed=0)
+    sums = [np.bincount(labels, weights=part) for part in (challenger, champion)]
+    residual = sums[0] - (1 - gain.estimate) * sums[1]
+    error = 1.645 * residual.std(ddof=1) / np.sqrt(400) / sums[1].mean()
+    assert [gain.lower, gain.upper] == pytest.approx([gain.estimate - error, gain.estimate + error], abs=0.1 * error)
+
+
+@pytest.mark.parametrize(("clusters", "seldom"), [(10, 0.1), (30, 0.08)])
+def test_the_lower_bound_lies_above_the_truth_about_as_seldom_as_promised(clusters, seldom):
+    above = [
+        relative_gain(*losses(0.02, clusters=clusters, rows=10, seed=seed), MAE, 0.95, seed=0).lower > 0.02
+        for seed in range(400)
+    ]
+    assert 0.03 < np.mean(above) < seldom
+
+
+def test_rows_of_one_cluster_are_no_independent_evidence():
+    challenger, champion, labels = losses(rows=30)
+    by_cluster = relative_gain(challenger, champion, labels, MAE, 0.95, seed=0)
+    copies = relative_gain(*(np.tile(part, 50) for part in (challenger, champion, labels)), MAE, 0.95, seed=0)
+    assert (copies.lower, copies.upper) == pytest.approx((by_cluster.lower, by_cluster.upper))
+
+
+def test_the_same_seed_gives_the_same_bounds():
+    once, again = (relative_gain(*losses(), RMSE, 0.95, seed=3) for _ in range(2))
+    assert once == again != relative_gain(*losses(), RMSE, 0.95, seed=4)
+
+
+def test_the_order_of_the_rows_does_not_matter():
+    order = np.random.default_rng(0).permutation(600)
+    shuffled = relative_gain(*(part[order] for part in losses()), RMSE, 0.95, seed=0)
+    assert asdict(shuffled) == pytest.approx(asdict(relative_gain(*losses(), RMSE, 0.95, seed=0)))
+
+
+def test_identical_losses_are_a_gain_of_zero_and_promoted():
+    _, champion, labels = losses()
+    made = verdict(champion, champion, labels)
+    assert made.decision == "promote"
+    assert (made.scores["gain"], made.scores["gain_lower"], made.scores["gain_upper"]) == (0, 0, 0)
+
+
+def test_a_clearly_better_challenger_is_promoted():
+    made = verdict(*losses(0.3))
+    assert made.decision == "promote"
+    assert made.reason.startswith("Not inferior within 5.0%: gain +")
+
+
+def test_a_clearly_worse_challenger_is_not_kept_secret():
+    made = verdict(*losses(-0.3))
+    assert made.decision == "keep"
+    assert made.reason.startswith("Worse than the champion: gain -")
+
+
+def test_a_bound_that_straddles_the_margin_is_inconclusive():
+    made = verdict(*losses(0.0, clusters=6, rows=20, spread=1.0), gate=Gate(floor=9, margin=0.0, min_rows=100, min_clusters=5))
+    assert made.decision == "inconclusive"
+    assert made.scores["gain_lower"] < 0 < made.scores["gain_upper"]
+
+
+def test_within_the_margin_a_slightly_worse_challenger_is_promoted():
+    _, champion, labels = losses()
+    assert verdict(champion * 1.04, champion, labels).decision == "promote"
+    assert verdict(champion * 1.06, champion, labels).decision == "keep"
+
+
+def test_nobody_passes_the_floor_by_beating_the_champion():
+    made = verdict(*losses(0.3), gate=Gate(floor=0.1))
+    assert (made.decision, made.reason) == ("keep", f"Below the floor: mae {made.scores['challenger']:.4g}, allowed 0.1.")
+
+
+@pytest.mark.parametrize("baseline", [0.2, 0.66])
+def test_a_challenger_must_be_shown_better_than_the_naive_baseline(baseline):
+    made = verdict(*losses(0.3), baseline=baseline)
+    assert made.decision == "keep"
+    assert f"better than the naive baseline: mae 0.6544 against {baseline}" in made.reason
+
+
+def test_a_first_model_is_promoted_by_floor_and_baseline_alone():
+    challenger, _, labels = losses()
+    made = verdict(challenger, None, labels)
+    assert made.decision == "promote"
+    assert [gate.gate for gate in made.gates] == ["floor", "baseline"]
+    assert verdict(challenger, None, labels, baseline=0.1).decision == "keep"
+
+
+def test_every_gate_is_recorded_with_value_and_bound():
+    made = verdict(*losses(-0.3))
+    assert {gate.gate: gate.passed for gate in made.gates} == {"floor": True, "baseline": True, "non_inferiority": False}
+    assert made.gates[2].bound == -0.05
+    assert made.gates[2].value == made.scores["gain_lower"]
+
+
+def test_a_champion_without_error_is_replaced_only_by_one_without_error():
+    _, champion, labels = losses()
+    none, some = np.zeros_like(champion), np.full_like(champion, 0.1)
+    assert verdict(none, none, labels).decision == "promote"
+    made = verdict(some, none, labels)
+    assert made.decision == "keep"
+    json.dumps(made.scores, allow_nan=False)
+
+
+def test_a_champion_without_error_on_most_days_leaves_finite_bounds():
+    _, champion, labels = losses(clusters=5)
+    gain = relative_gain(champion, np.where(labels == 0, champion, 0.0), labels, RMSE, 0.95, seed=0)
+    assert np.isfinite([gain.lower, gain.upper]).all()
+    assert gain.upper < 0
+
+
+def test_too_few_says_how_many_are_missing():
+    made = too_few(93, 3, GATE)
+    assert made.decision == "inconclusive"
+    assert made.reason == "Too few rows to judge on: needs 7 more rows and 2 more days with rows."
+    assert [(gate.gate, gate.value, gate.bound, gate.passed) for gate in made.gates] == [
+        ("rows", 93, 100, False), ("clusters", 3, 5, False)
+    ]  # fmt: skip
+
+
+def test_too_few_names_only_what_is_missing():
+    assert too_few(500, 4, GATE).reason == "Too few rows to judge on: needs 1 more days with rows."
+
+
+def test_too_few_to_train_says_how_many_are_missing():
+    made = too_few_to_train(20, GATE)
+    assert (made.decision, made.reason) == ("inconclusive", "Too few rows to train on: 20 of 50, needs 30 more.")

@@ -1,0 +1,79 @@
+"""From rows to examples: what is checked, and which examples are ready to learn from."""
+
+import pandas as pd
+import pytest
+from toy_models.zoo.weight import weight
+
+from perennial.core.examples import checked_features, matured_examples
+from perennial.errors import ExamplesError
+from perennial.spec import Days
+
+NOW = pd.Timestamp("2026-01-11", tz="UTC")
+
+
+@pytest.fixture
+def made(make_rows):
+    """Examples as the toy recipe makes them."""
+    return weight.examples(make_rows(10), NOW)
+
+
+def matured(made):
+    return matured_examples(lambda rows, as_of: made, None, NOW, "weight")
+
+
+def test_good_examples_come_back_sorted_by_event_time(made):
+    shuffled = made.sample(frac=1, random_state=0)
+    assert matured(shuffled).equals(made)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda made: made["target"], r"examples\(\) returned Series. Return a DataFrame"),
+        (lambda made: made.drop(columns=["label_time", "target"]), "lacks label_time, target. Add the column"),
+        (lambda made: pd.concat([made, made]), r"the index of examples\(\) is not unique"),
+        (lambda made: made.assign(event_time=made["event_time"].dt.tz_localize(None)), "event_time is datetime64.*UTC"),
+        (lambda made: made.assign(label_time="today"), "label_time is .*Make it a UTC timestamp"),
+        (lambda made: made.assign(label_time=made["event_time"] - Days(1)), "a label is known before its event"),
+    ],
+)
+def test_examples_of_another_form_are_refused(made, spoil, message):
+    with pytest.raises(ExamplesError, match=f"Model weight: .*{message}"):
+        matured(spoil(made))
+
+
+def test_examples_whose_label_is_not_known_yet_are_dropped(made):
+    late = made.assign(label_time=made["event_time"] + Days(3))
+    kept = matured(late)
+    assert len(kept) == 141
+    assert (kept["label_time"] <= NOW).all()
+
+
+def test_examples_without_a_label_are_dropped(made):
+    made.loc[made.index[:5], "target"] = float("nan")
+    made.loc[made.index[5:8], "label_time"] = pd.NaT
+    assert len(matured(made)) == len(made) - 8
+
+
+def test_examples_of_the_future_are_dropped(make_rows):
+    made = weight.examples(make_rows(20), NOW)
+    assert matured(made)["event_time"].max() == NOW
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (lambda examples: examples["length"].to_numpy(), r"features\(\) returned ndarray"),
+        (lambda examples: examples[["length"]].iloc[1:], r"features\(\) changed the rows"),
+        (lambda examples: examples[["length"]].iloc[::-1], r"features\(\) changed the rows"),
+        (lambda examples: examples[["length"]].reset_index(drop=True).add(0).iloc[:-1], r"features\(\) changed the rows"),
+        (lambda examples: examples, "returns target, label_time, unknown when predicting"),
+    ],
+)
+def test_features_of_another_form_are_refused(made, features, message):
+    with pytest.raises(ExamplesError, match=f"Model weight: .*{message}"):
+        checked_features(features, made, "weight")
+
+
+def test_good_features_come_back_as_they_are(made):
+    assert checked_features(weight.features, made, "weight").equals(made[["length"]])
