@@ -25,13 +25,13 @@ $(VENV)/.core: requirements.txt requirements-example.txt
 	@echo "Installing into $(VENV) …"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check uv==0.13.9
-	@$(UV) pip install -q --python $(BIN)/python --require-hashes --compile-bytecode -r requirements.txt
-	@$(UV) pip install -q --python $(BIN)/python --require-hashes --no-deps -r requirements-example.txt
+	@$(UV) pip install -q --system-certs --python $(BIN)/python --require-hashes --compile-bytecode -r requirements.txt
+	@$(UV) pip install -q --system-certs --python $(BIN)/python --require-hashes --no-deps -r requirements-example.txt
 	@touch $@
 
 $(VENV)/.test: requirements-test.txt $(VENV)/.core
 	@echo "Installing what the tests need …"
-	@$(UV) pip install -q --python $(BIN)/python --require-hashes --compile-bytecode -r requirements-test.txt
+	@$(UV) pip install -q --system-certs --python $(BIN)/python --require-hashes --compile-bytecode -r requirements-test.txt
 	@touch $@
 
 setup: $(VENV)/.core ## create .venv from the lock
@@ -77,9 +77,9 @@ champions: $(VENV)/.core ## every release of the replayed months, with verdict a
 
 lock: $(VENV)/.core ## resolve the requirements anew
 	@for part in requirements requirements-test requirements-deploy; do \
-		$(UV) pip compile -q --generate-hashes --universal --python-version 3.11 --no-header \
+		$(UV) pip compile -q --system-certs --generate-hashes --universal --python-version 3.11 --no-header \
 			--no-emit-index-url --no-emit-find-links $$part.in -o $$part.txt; done
-	@$(UV) pip compile -q --no-deps --generate-hashes --universal --python-version 3.11 --no-header \
+	@$(UV) pip compile -q --system-certs --no-deps --generate-hashes --universal --python-version 3.11 --no-header \
 		--no-emit-index-url --no-emit-find-links requirements-example.in -o requirements-example.txt
 
 clean: ## stop everything and remove all local state
