@@ -15,7 +15,7 @@ export GX_ANALYTICS_ENABLED := false
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop test check unit integration dags stack check-models new-model try freeze champions lock clean
+.PHONY: help setup run stop test check unit integration dags stack bench-ingest check-models new-model try freeze champions lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -59,6 +59,9 @@ dags: $(VENV)/.test ## tests of whole DAGs
 
 stack: $(VENV)/.test ## the real stack, two cycles of the real example
 	@$(BIN)/python -m pytest tests/stack
+
+bench-ingest: $(VENV)/.core ## ingest the whole shop: seconds and peak memory
+	@$(BIN)/python benchmarks/ingest.py
 
 check-models: $(VENV)/.core ## check every spec and say what to mend
 	@$(BIN)/python -m perennial check-models

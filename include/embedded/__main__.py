@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -85,7 +86,9 @@ def stop(arguments: argparse.Namespace, console: Console) -> int:
     try:
         stack.lock.acquire()
     except StateInUse:
-        os.kill(int(holder or 0), 15)
+        if not holder:
+            raise
+        os.kill(holder, signal.SIGTERM)
         _await_lock(stack)
     stack.stop()
     return GOOD

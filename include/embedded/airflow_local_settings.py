@@ -16,6 +16,6 @@ AIRFLOW = (
 LIBRARIES = ("great_expectations", "pandas", "psycopg2", "pyarrow.parquet", "sklearn.ensemble", "sklearn.pipeline", "skops.io")
 STEPS = ("perennial.steps.ingest", "perennial.core.expectations", "perennial.steps.train", "perennial.steps.report")
 
-if os.environ.get("PERENNIAL_PRELOAD"):
+if os.environ.pop("PERENNIAL_PRELOAD", ""):
     for name in (*AIRFLOW, *LIBRARIES, *STEPS):
         importlib.import_module(name)

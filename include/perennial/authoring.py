@@ -1,9 +1,11 @@
 """What people who add models need: check, skeleton, trying one cell, freezing superseded recipes."""
 
 import importlib
+import os
 import sys
 import uuid
 from pathlib import Path
+from typing import Any
 
 from perennial.catalog import Catalog, FleetSpecs, load_catalog
 from perennial.cell import Cell
@@ -75,6 +77,8 @@ def check_models() -> str:
     models = [model for specs in catalog.fleets.values() for model in specs.models.values()]
     for model in models:
         faults += _recipe_faults(model)
+    if os.environ.get("PERENNIAL_DATABASE_URL"):
+        faults += [_missing_recipe(model, row.recipe) for model, row in _recipes_in_force() if not _has_code(model, row.recipe)]
     if faults:
         raise SpecError(faults)
     cost = f" Parsing them imports {', '.join(heavy)}: move the imports into functions." if heavy else ""
@@ -159,17 +163,26 @@ def _fleet_of(catalog: Catalog, model: str) -> FleetSpecs:
     raise RequestError(f"There is no model {model!r}. There are: {', '.join(names)}.")
 
 
-def freeze(include: Path) -> str:
-    """Write the recipes that champions and rollback targets need, and the tree lacks, into ``_past``."""
+def _recipes_in_force() -> list[tuple[Model, Any]]:
+    """Every recipe that a champion or a rollback target needs."""
     from perennial.shell.database import connect, fetch
 
     database = connect(setting("PERENNIAL_DATABASE_URL"))
     try:
         models = [model for specs in load_catalog().fleets.values() for model in specs.models.values()]
-        needed = [(model, row) for model in models for row in fetch(database, "recipes_in_force", model=model.name)]
+        return [(model, row) for model in models for row in fetch(database, "recipes_in_force", model=model.name)]
     finally:
         database.close()
-    written = [_write_past(include, model, row) for model, row in needed if not _has_code(model, row.recipe)]
+
+
+def _missing_recipe(model: Model, recipe_hash: str) -> Fault:
+    what = f"recipe {recipe_hash[:16]} of model {model.name} is still in force, and the tree has lost it"
+    return Fault(where=model.where, what=what, fix="Run `make freeze` and commit the file.")
+
+
+def freeze(include: Path) -> str:
+    """Write the recipes that champions and rollback targets need, and the tree lacks, into ``_past``."""
+    written = [_write_past(include, model, row) for model, row in _recipes_in_force() if not _has_code(model, row.recipe)]
     return f"Wrote {', '.join(map(str, written))}. Commit and deploy." if written else "Nothing to freeze."
 
 
@@ -181,13 +194,14 @@ def _has_code(model: Model, recipe_hash: str) -> bool:
     return True
 
 
-def _write_past(include: Path, model: Model, row: object) -> Path:
-    recipe_hash, source = str(getattr(row, "recipe")), str(getattr(row, "source"))  # noqa: B009
+def _write_past(include: Path, model: Model, row: Any) -> Path:
     folder = include.joinpath(*fleet_package(model).split(".")) / "_past"
     folder.mkdir(exist_ok=True)
     (folder / "__init__.py").touch()
-    path = folder / f"r_{recipe_hash[:16]}.py"
-    path.write_text(f'"""Superseded recipe of {model.name}, still in force somewhere. Written by `make freeze`."""\n\n{source}')
+    path = folder / f"r_{row.recipe[:16]}.py"
+    path.write_text(
+        f'"""Superseded recipe of {model.name}, still in force somewhere. Written by `make freeze`."""\n\n{row.source}'
+    )
     importlib.invalidate_caches()
-    code_of(model, recipe_hash)
+    code_of(model, row.recipe)
     return path

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from perennial.cell import Cell
 from perennial.errors import Fault, RequestError, SpecError
-from perennial.spec import Fleet, Model, Source
+from perennial.spec import NAME, Fleet, Model, Owner, Source
 
 T = TypeVar("T")
 S = TypeVar("S", Fleet, Model, Source)
@@ -94,8 +94,15 @@ def load_catalog(models: str = "models", sources: str = "sources") -> Catalog:
             fleet_faults.append(_used_twice(fleet, "fleets"))
             continue
         fleet_faults += _faults_of(fleet, Fleet.faults)
-        fleets[fleet.name] = _load_fleet(package, fleet, found)
+        if _has_a_dag(fleet):
+            fleets[fleet.name] = _load_fleet(package, fleet, found)
     return Catalog(fleets=_with_unique_names(fleets), sources=found, faults=(*source_faults, *fleet_faults))
+
+
+def _has_a_dag(fleet: Fleet) -> bool:
+    """Whether a DAG can be made of it. One that cannot must not take the DAGs of the others with it."""
+    has_name = isinstance(fleet.name, str) and NAME.fullmatch(fleet.name) is not None
+    return has_name and isinstance(fleet.owner, Owner) and isinstance(fleet.countries, tuple)
 
 
 def _load_sources(package: str) -> tuple[dict[str, Source], list[Fault]]:

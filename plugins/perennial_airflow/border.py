@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
 
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, AirflowSkipException
@@ -53,14 +52,14 @@ def resources() -> "Resources":
 
 
 def dsn_of(connection: Any) -> str:
-    """A libpq URL of a Postgres Connection; a host that starts with / is a socket's folder."""
-    password = f":{quote(connection.password, safe='')}" if connection.password else ""
-    host, extra = connection.host or "", dict(connection.extra_dejson)
-    if host.startswith("/"):
-        extra["host"], host = host, ""
-    port = f":{connection.port}" if connection.port and host else ""
-    options = f"?{urlencode(extra)}" if extra else ""
-    return f"postgresql://{quote(connection.login or '', safe='')}{password}@{host}{port}/{connection.schema}{options}"
+    """A libpq connection string of a Postgres Connection; its extra holds further libpq options."""
+    from psycopg2.extensions import make_dsn
+
+    facts = {
+        "host": connection.host, "port": connection.port, "user": connection.login, "password": connection.password,
+        "dbname": connection.schema, **connection.extra_dejson,
+    }  # fmt: skip
+    return str(make_dsn(**{name: value for name, value in facts.items() if value not in (None, "")}))
 
 
 def store_of(connection: Any) -> tuple[str, dict[str, Any]]:

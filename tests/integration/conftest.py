@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import psycopg2
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from toolbox import write_keys
 
 from embedded.postgres import Postgres
 from perennial.catalog import Catalog, load_catalog
@@ -67,7 +66,7 @@ def new_database(postgres: Postgres) -> Iterator[Any]:
 
     def create(template: str | None = "template") -> str:
         name = f"test_{next(NUMBERS)}"
-        execute(postgres.dsn("postgres"), f"CREATE DATABASE {name} TEMPLATE {template or 'template0'}")
+        execute(postgres.dsn("postgres"), f"CREATE DATABASE {name} TEMPLATE {template or 'template0'} STRATEGY FILE_COPY")
         made.append(name)
         return postgres.dsn(name)
 
@@ -80,14 +79,6 @@ def new_database(postgres: Postgres) -> Iterator[Any]:
 def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A signing key and its public key as PEM files."""
     return write_keys(tmp_path_factory.mktemp("keys"))
-
-
-def write_keys(folder: Path) -> tuple[Path, Path]:
-    key = Ed25519PrivateKey.generate()
-    private, public = folder / "signing.pem", folder / "public.pem"
-    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    return private, public
 
 
 @dataclass

@@ -150,6 +150,21 @@ def test_a_folder_that_does_not_declare_one_fleet_leaves_the_others(tree, text):
     assert "farm" in catalog.faults[0].what
 
 
+@pytest.mark.parametrize("change", [('"zoo"', '"my farm!"'), ('Owner("keepers")', '"keepers"'), ('("GB", "FR", "DE")', "None")])
+def test_a_fleet_that_no_dag_can_be_made_of_leaves_the_others(tree, change):
+    tree.write("models/farm/__init__.py", FLEET.replace(*change).replace('"zoo"', '"farm"'))
+    catalog = tree.catalog()
+    assert list(catalog.fleets) == ["zoo"]
+    assert "farm" in catalog.faults[0].where
+
+
+def test_a_fleet_of_a_wrong_limit_is_a_fault_and_its_models_run_on(tree):
+    tree.write("models/zoo/__init__.py", FLEET.replace("workers=2", "workers=2, failure_limit=10"))
+    catalog = tree.catalog()
+    assert [fault.what for fault in catalog.all_faults()] == ["failure_limit is not in [0, 1]"]
+    assert list(catalog.fleet("zoo").models) == ["weight"]
+
+
 def test_frozen_recipes_are_no_models(tree):
     tree.write("models/zoo/_past/r_0.py", "import\n")
     assert tree.catalog().all_faults() == ()

@@ -155,7 +155,14 @@ def test_a_champion_without_error_on_most_days_leaves_finite_bounds():
     _, champion, labels = losses(clusters=5)
     gain = relative_gain(champion, np.where(labels == 0, champion, 0.0), labels, RMSE, 0.95, seed=0)
     assert np.isfinite([gain.lower, gain.upper]).all()
-    assert gain.upper < 0
+    assert gain.lower <= gain.estimate <= gain.upper
+
+
+@pytest.mark.parametrize(("clusters", "rows"), [(1, 600), (4, 100), (20, 3)])
+def test_fewer_rows_than_the_gate_asks_for_are_not_judged_on(clusters, rows):
+    made = verdict(*losses(0.3, clusters=clusters, rows=rows))
+    assert made.decision == "inconclusive"
+    assert "Too few rows to judge on" in made.reason
 
 
 def test_too_few_says_how_many_are_missing():

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy.stats import norm, t
 
 from perennial.core.metrics import Floats, Metric
 from perennial.spec import Gate
@@ -48,8 +49,9 @@ def relative_gain(
     """Paired cluster bootstrap of ``1 - score(challenger) / score(champion)``.
 
     ``challenger`` and ``champion`` are losses of shape (n_rows,), ``clusters`` labels of shape (n_rows,). Whole clusters
-    are drawn with replacement (Davison and Hinkley 1997, section 3.8); the percentile interval is widened by
-    ``sqrt(g / (g - 1))`` around the estimate, since the plain one is too narrow for few clusters g.
+    are drawn with replacement (Davison and Hinkley 1997, section 3.8); the percentile interval is widened around the
+    estimate by ``sqrt(g / (g - 1))`` and the ratio of Student's to the normal quantile: the plain one is too narrow for
+    few clusters g.
     """
     _, codes = np.unique(clusters, return_inverse=True)
     sums = np.column_stack([np.bincount(codes, weights=losses) for losses in (challenger, champion)])
@@ -57,7 +59,7 @@ def relative_gain(
     weights = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=RESAMPLES)
     estimate = _gain(sums.sum(axis=0), len(codes), metric)
     drawn = _gain((weights @ sums).T, (weights @ np.bincount(codes)), metric)
-    widen = np.sqrt(groups / (groups - 1))
+    widen = np.sqrt(groups / (groups - 1)) * t.ppf(confidence, groups - 1) / norm.ppf(confidence)
     lower, upper = (estimate + widen * (np.quantile(drawn, share) - estimate) for share in (1 - confidence, confidence))
     return Gain(estimate=float(estimate), lower=float(lower), upper=float(upper))
 
@@ -101,7 +103,13 @@ def judge(
     gate: Gate,
     seed: int,
 ) -> Judgement:
-    """The verdict from per-row losses of shape (n_rows,); ``champion`` is None for a cell that never had one."""
+    """The verdict from per-row losses of shape (n_rows,); ``champion`` is None for a cell that never had one.
+
+    The rows may be fewer than the span's: those of which the champion's recipe makes an example, too.
+    """
+    days = len(np.unique(clusters))
+    if len(clusters) < gate.min_rows or days < gate.min_clusters:
+        return too_few(len(clusters), days, gate)
     scores = {"challenger": float(metric.score(challenger.mean())), "baseline": float(metric.score(baseline.mean()))}
     floor = GateResult(gate="floor", value=scores["challenger"], bound=gate.floor, passed=scores["challenger"] <= gate.floor)
     over_naive = relative_gain(challenger, baseline, clusters, metric, gate.confidence, seed)

@@ -2,7 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -99,44 +100,58 @@ class S3Store:
     """Objects of an S3 bucket below a prefix."""
 
     def __init__(self, bucket: str, prefix: str, options: Mapping[str, Any]) -> None:
+        self.bucket, self.prefix, self.options = bucket, f"{prefix}/" if prefix else "", options
+        self.url = f"s3://{bucket}/{prefix}".rstrip("/")
+        self._clients: dict[int, Any] = {}
+
+    @property
+    def client(self) -> Any:
+        """This process's client: one that was forked would share its parent's sockets."""
         import boto3
 
-        self.bucket, self.prefix = bucket, f"{prefix}/" if prefix else ""
-        self.url = f"s3://{bucket}/{prefix}".rstrip("/")
-        self.client = boto3.client("s3", **options)
+        if os.getpid() not in self._clients:
+            self._clients = {os.getpid(): boto3.client("s3", **self.options)}
+        return self._clients[os.getpid()]
 
     def put(self, key: str, data: bytes) -> None:
-        self._call("put_object", key, Body=data)
+        with self._errors(key):
+            self.client.put_object(Bucket=self.bucket, Key=self._name(key), Body=data)
 
     def put_file(self, key: str, path: Path) -> None:
+        with self._errors(key):
+            self.client.upload_file(str(path), self.bucket, self._name(key))
+
+    def get(self, key: str) -> bytes:
+        with self._errors(key):
+            body: bytes = self.client.get_object(Bucket=self.bucket, Key=self._name(key))["Body"].read()
+        return body
+
+    def get_file(self, key: str, path: Path) -> None:
+        with self._errors(key):
+            body = self.client.get_object(Bucket=self.bucket, Key=self._name(key))["Body"]
+            with path.open("wb") as file:
+                _copy(body, file)
+
+    def keys(self, prefix: str) -> list[str]:
+        with self._errors(prefix):
+            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix + prefix)
+            return sorted(item["Key"][len(self.prefix) :] for page in pages for item in page.get("Contents", []))
+
+    def _name(self, key: str) -> str:
+        if ".." in key.split("/") or key.startswith("/"):
+            raise StoreError(f"The key {key!r} leads out of the store {self.url}.")
+        return self.prefix + key
+
+    @contextmanager
+    def _errors(self, key: str) -> Iterator[None]:
         from boto3.exceptions import S3UploadFailedError
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            self.client.upload_file(str(path), self.bucket, self.prefix + key)
-        except (BotoCoreError, ClientError, S3UploadFailedError) as error:
-            raise StoreError(f"{self.url}/{key} cannot be written: {error}") from error
-
-    def get(self, key: str) -> bytes:
-        body: bytes = self._call("get_object", key)["Body"].read()
-        return body
-
-    def get_file(self, key: str, path: Path) -> None:
-        with path.open("wb") as file:
-            _copy(self._call("get_object", key)["Body"], file)
-
-    def keys(self, prefix: str) -> list[str]:
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix + prefix)
-        return sorted(item["Key"][len(self.prefix) :] for page in pages for item in page.get("Contents", []))
-
-    def _call(self, operation: str, key: str, **arguments: Any) -> Any:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            return getattr(self.client, operation)(Bucket=self.bucket, Key=self.prefix + key, **arguments)
+            yield
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "404"):
                 raise ObjectMissing(f"{self.url}/{key} is not in the store.") from error
-            raise StoreError(f"{self.url}/{key}: {operation} was refused: {error}") from error
-        except BotoCoreError as error:
+            raise StoreError(f"{self.url}/{key}: the store refused: {error}") from error
+        except (BotoCoreError, S3UploadFailedError) as error:
             raise StoreError(f"{self.url}/{key}: the store cannot be reached: {error}") from error

@@ -90,6 +90,7 @@ class Material:
     examples: pd.DataFrame
     recipe: Recipe
     champion: Any | None
+    champion_code: RecipeCode | None
     span: Span
 
 
@@ -142,7 +143,13 @@ def _load(job: Job, champion: Any | None) -> Material | Outcome:
     if not span.enough:
         return Outcome(state="inconclusive", reason=too_few(span.rows, span.clusters, job.model.gate).reason)
     material = Material(
-        snapshot=snapshot, rows=rows, examples=examples, recipe=recipe_of(job.model), champion=champion, span=span
+        snapshot=snapshot,
+        rows=rows,
+        examples=examples,
+        recipe=recipe_of(job.model),
+        champion=champion,
+        champion_code=code_of(job.model, champion.recipe) if champion else None,
+        span=span,
     )
     if champion is not None and champion.version == _version_id(job, material):
         return Outcome(state="skipped", reason="Nothing has changed: the champion is this very version.")
@@ -198,8 +205,10 @@ def _judge(job: Job, material: Material, judged: Fit) -> Judgement:
     today = RecipeCode(examples=job.model.examples, features=job.model.features)
     held = material.examples[material.span.contains(material.examples["event_time"])]
     rivals = {}
-    if material.champion is not None:
-        held, rivals["champion"] = _champion_predictions(job, material, material.champion, held)
+    if material.champion is not None and material.champion_code is not None:
+        held, rivals["champion"] = _champion_predictions(job, material, material.champion, material.champion_code, held)
+        if held.empty:
+            return too_few(0, 0, job.model.gate)
     target = held["target"].to_numpy(dtype=float)
     predicted = predictions(judged.estimator, today, held, metric, job.model.name)
     check_sane(predicted, judged, f"{job.cell} judged fit")
@@ -215,14 +224,17 @@ def _judge(job: Job, material: Material, judged: Fit) -> Judgement:
     )
 
 
-def _champion_predictions(job: Job, material: Material, champion: Any, held: pd.DataFrame) -> tuple[pd.DataFrame, Floats]:
+def _champion_predictions(
+    job: Job, material: Material, champion: Any, code: RecipeCode, held: pd.DataFrame
+) -> tuple[pd.DataFrame, Floats]:
     """Rows both recipes make an example of, and what the champion's judged fit predicts there by its own recipe."""
-    code = code_of(job.model, champion.recipe)
     theirs = held
     if champion.recipe != material.recipe.hash:
         made = matured_examples(code.examples, material.rows, job.as_of, job.model.name)
         theirs = made.loc[made.index.intersection(held.index)]
         held = held.loc[theirs.index]
+        if held.empty:
+            return held, np.empty(0)
         if not np.allclose(theirs["target"].to_numpy(dtype=float), held["target"].to_numpy(dtype=float)):
             raise ExamplesError(
                 f"Model {job.model.name} now has another target than its champion's recipe {champion.recipe[:16]}. "

@@ -78,13 +78,22 @@ class Verifier:
             if not self.pipe.poll(TIMEOUT_SECONDS):
                 raise ArtifactError(f"The verifier did not answer for {task.manifest.cell} within {TIMEOUT_SECONDS} s.")
             answer: dict[str, Floats] | str = self.pipe.recv()
-        except (EOFError, OSError, ArtifactError) as error:
-            self.process.kill()
-            self.process.join()
-            code = self.process.exitcode
-            self.start()
+        except (EOFError, OSError) as error:
+            self.process.join(timeout=1)
+            code = self._restart()
             raise ArtifactError(f"The stored artifact of {task.manifest.cell} broke its reader (exit code {code}).") from error
+        except BaseException:
+            self._restart()  # or the answer that is still to come would be taken for the next question's
+            raise
         return answer
+
+    def _restart(self) -> int | None:
+        self.process.kill()
+        self.process.join()
+        code = self.process.exitcode
+        self.pipe.close()
+        self.start()
+        return code
 
 
 def _serve(pipe: Pipe, theirs: Pipe, resources: Resources) -> None:

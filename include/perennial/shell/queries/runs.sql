@@ -44,10 +44,12 @@ WHERE run_id = %(run_id)s AND model = %(model)s AND country = %(country)s AND at
 SELECT count(*) AS number, max(worker) AS worker FROM attempts
 WHERE run_id = %(run_id)s AND model = %(model)s AND country = %(country)s AND finished_at IS NULL;
 
--- other_run_training: another run that holds the cell now
-SELECT a.run_id FROM attempts AS a JOIN outcomes AS o USING (run_id, model, country)
-WHERE a.model = %(model)s AND a.country = %(country)s AND a.run_id <> %(run_id)s AND a.finished_at IS NULL
-  AND o.state = 'pending' ORDER BY a.started_at DESC LIMIT 1;
+-- other_run_training: another run that holds the cell now: the lock is its newest unfinished attempt's
+SELECT newest.run_id FROM (
+    SELECT a.run_id FROM attempts AS a JOIN outcomes AS o USING (run_id, model, country)
+    WHERE a.model = %(model)s AND a.country = %(country)s AND a.finished_at IS NULL AND o.state = 'pending'
+    ORDER BY a.started_at DESC LIMIT 1) AS newest
+WHERE newest.run_id <> %(run_id)s;
 
 -- decide: a cell's one final outcome
 UPDATE outcomes SET state = %(state)s, reason = %(reason)s, version = %(version)s, verdict = %(verdict)s,

@@ -1,5 +1,6 @@
 """Estimators that do what no estimator should."""
 
+import faulthandler
 import os
 import signal
 import time
@@ -34,4 +35,5 @@ class Poisonous(Ridge):
     def __setstate__(self, state):
         super().__setstate__(state)
         if self.coef_[0] > 2.5:
+            faulthandler.disable()
             os.kill(os.getpid(), signal.SIGSEGV)

@@ -1,0 +1,80 @@
+"""Ingest of the whole shop: every revision landed and validated, wall time and peak memory.
+
+make bench-ingest
+"""
+
+import json
+import multiprocessing
+import platform
+import resource
+import shutil
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from embedded.postgres import Postgres
+from perennial.catalog import load_catalog
+from perennial.resources import Resources
+from perennial.shell.database import migrate
+from perennial.shell.store import open_store
+from perennial.steps import ingest
+from worlds import retail
+
+END = datetime(2012, 1, 1, tzinfo=UTC)
+RESULTS = Path(__file__).parent / "results"
+
+
+def measure(resources: Resources, answers: "multiprocessing.Queue[dict[str, float]]") -> None:
+    """Land and validate in a process of its own, so that its peak memory is theirs."""
+    source = load_catalog().source("order_lines")
+    started = time.perf_counter()
+    rows = ingest.land(resources, source)
+    landed = time.perf_counter()
+    states = ingest.validate(resources, source)
+    answers.put(
+        {
+            "rows": sum(rows.values()),
+            "countries": len(rows),
+            "land_seconds": round(landed - started, 1),
+            "validate_seconds": round(time.perf_counter() - landed, 1),
+            "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            **states,
+        }
+    )
+
+
+def main() -> None:
+    """Prepare the shop, measure, print and keep the figures."""
+    folder = Path(tempfile.mkdtemp(prefix="perennial-bench-"))
+    postgres = Postgres(folder / "data", folder / "postgres.log")
+    try:
+        postgres.start()
+        for name in ("shop", "perennial"):
+            postgres.create_database(name)
+        migrate(postgres.dsn("perennial"))
+        retail.prepare(postgres.dsn("shop"))
+        retail.advance(postgres.dsn("shop"), END, folder / "cache")
+        time.sleep(load_catalog().source("order_lines").max_commit_lag.total_seconds())
+        resources = Resources(
+            database=postgres.dsn("perennial"),
+            store=open_store((folder / "store").as_uri()),
+            signing_key=folder / "none",
+            public_keys=folder / "none",
+            source_dsn=lambda name: postgres.dsn("shop"),
+        )
+        answers: multiprocessing.Queue[dict[str, float]] = multiprocessing.get_context("spawn").Queue()
+        process = multiprocessing.get_context("fork").Process(target=measure, args=(resources, answers))
+        process.start()
+        figures = {**answers.get(), "machine": platform.processor() or platform.machine(), "cores": multiprocessing.cpu_count()}
+        process.join()
+    finally:
+        postgres.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "ingest.json").write_text(json.dumps(figures, indent=2) + "\n")
+    print(json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""The border: our errors as task states, Airflow's Connections as DSNs and store URLs."""
+
+from unittest.mock import ANY
+
+import psycopg2.extensions
+import pytest
+from airflow.sdk import Connection
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from perennial.errors import (
+    ArtifactError,
+    FleetFailed,
+    NothingToDo,
+    PerennialError,
+    RegistryError,
+    RequestError,
+    SettingsError,
+    SourceError,
+    SourceMismatch,
+    StoreError,
+)  # fmt: skip
+from perennial_airflow import border
+
+
+def cross(error):
+    with border.task_states():
+        raise error
+
+
+def test_nothing_to_do_skips_with_its_message():
+    with pytest.raises(AirflowSkipException, match="no new row"):
+        cross(NothingToDo("Source s has no new row."))
+
+
+@pytest.mark.parametrize("kind", [RequestError, SettingsError, SourceMismatch, FleetFailed])
+def test_what_the_fleet_refuses_fails_without_a_retry(kind):
+    with pytest.raises(AirflowFailException, match="because") as raised:
+        cross(kind("because"))
+    assert isinstance(raised.value.__cause__, kind)
+
+
+@pytest.mark.parametrize("kind", [RegistryError, StoreError, SourceError, ArtifactError, PerennialError, ValueError, OSError])
+def test_anything_else_bubbles_up_and_is_retried(kind):
+    with pytest.raises(kind, match=r"^now$"):
+        cross(kind("now"))
+
+
+def test_a_step_gets_the_outside_world_first(world):
+    resources, *rest = border.stepping(lambda *arguments, **keywords: (*arguments, keywords), 1, two=2)
+    assert rest == [1, {"two": 2}]
+    assert resources.store.url.startswith("file:///")
+    assert resources.source_dsn("zoo_db") == ANY
+    assert psycopg2.extensions.parse_dsn(resources.database)["dbname"] == "perennial"
+
+
+def dsn(**facts):
+    return border.dsn_of(Connection(conn_id="c", conn_type="postgres", **facts))
+
+
+def parsed(**facts):
+    return psycopg2.extensions.parse_dsn(dsn(**facts))
+
+
+def test_a_dsn_of_a_tcp_host():
+    found = parsed(login="ada", password="p@ss:/?#%", host="db.example.com", port=5433, schema="perennial")
+    assert found == {
+        "user": "ada", "password": "p@ss:/?#%", "host": "db.example.com", "port": "5433", "dbname": "perennial"
+    }  # fmt: skip
+
+
+def test_a_dsn_of_a_sockets_folder():
+    found = parsed(login="postgres", host="/run/a folder", schema="zoo")
+    assert found == {"user": "postgres", "host": "/run/a folder", "dbname": "zoo"}
+
+
+def test_a_dsn_of_a_sockets_folder_keeps_the_port():
+    assert parsed(login="postgres", host="/run/pg", port=5433, schema="zoo")["port"] == "5433"
+
+
+def test_a_dsn_takes_libpqs_options_from_the_extra():
+    found = parsed(login="a@b", host="h", schema="d", extra='{"sslmode": "require", "connect_timeout": 5}')
+    assert (found["user"], found["sslmode"], found["connect_timeout"]) == ("a@b", "require", "5")
+
+
+def test_a_dsn_of_an_ipv6_host():
+    assert parsed(login="a", host="::1", port=5432, schema="d")["host"] == "::1"
+
+
+def test_a_dsn_without_a_database_names_none():
+    assert "dbname" not in parsed(login="a", host="h")
+
+
+def test_a_database_with_a_special_name_is_quoted():
+    assert parsed(login="a", host="h", schema="my db?")["dbname"] == "my db?"
+
+
+def store(**facts):
+    return border.store_of(Connection(conn_id="c", conn_type="aws", **facts))
+
+
+def test_a_store_is_an_url_and_what_boto3_needs():
+    url, options = store(
+        login="key", password="secret", extra='{"url": "s3://models/shop", "endpoint_url": "http://s3:8333"}'
+    )  # fmt: skip
+    assert url == "s3://models/shop"
+    assert options == {"endpoint_url": "http://s3:8333", "aws_access_key_id": "key", "aws_secret_access_key": "secret"}
+
+
+def test_a_store_without_a_login_uses_the_machines_own_rights():
+    assert store(extra='{"url": "file:///srv/store"}') == ("file:///srv/store", {})
+
+
+def test_a_store_without_an_url_is_refused_by_name(world):
+    world.patch.setenv("AIRFLOW_CONN_PERENNIAL_STORE", '{"conn_type": "aws"}')
+    with pytest.raises(AirflowFailException, match="connection perennial_store"):
+        border.stepping(lambda resources: resources)
+
+
+@pytest.mark.parametrize("variable", ["PERENNIAL_SIGNING_KEY", "PERENNIAL_PUBLIC_KEYS"])
+def test_a_missing_key_fails_without_a_retry(world, variable):
+    world.patch.delenv(variable)
+    with pytest.raises(AirflowFailException, match=f"{variable} is not set"):
+        border.stepping(lambda resources: resources)
+
+
+def test_the_specs_are_read_once_per_process():
+    assert border.catalog() is border.catalog()

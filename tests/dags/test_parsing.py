@@ -1,0 +1,127 @@
+"""What Airflow makes of the DAG files: which DAGs, at what cost, with which form."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.serialization.serialized_objects import DagSerialization
+
+from perennial.catalog import load_catalog
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / "dags").glob("*.py"))
+HEAVY = ("pandas", "sklearn", "great_expectations", "skops", "boto3", "psycopg2", "pyarrow", "numpy")
+SECONDS = 0.5
+
+
+@pytest.fixture(scope="module")
+def bag():
+    return DagBag()
+
+
+def test_every_dag_file_can_be_imported(bag):
+    assert bag.import_errors == {}
+
+
+def test_there_is_a_dag_per_source_and_one_per_fleet(bag):
+    catalog = load_catalog()
+    expected = {f"ingest_{name}" for name in catalog.sources} | {f"retrain_{name}" for name in catalog.fleets}
+    assert set(bag.dags) == expected
+    assert len(expected) >= 2
+
+
+def test_every_dag_has_an_owner_tags_and_the_operators_page(bag):
+    for dag in bag.dags.values():
+        assert "perennial" in dag.tags
+        assert "airflow" not in dag.owner
+        assert "Running it again" in dag.doc_md
+
+
+def test_every_task_retries_but_the_report(bag):
+    retries = {(dag.dag_id.split("_")[0], task.task_id): task.retries for dag in bag.dags.values() for task in dag.tasks}
+    assert {name for name, number in retries.items() if number == 0} == {("retrain", "report")}
+
+
+def test_no_dag_catches_up(bag):
+    assert [dag.dag_id for dag in bag.dags.values() if dag.catchup] == []
+
+
+def test_a_fleet_is_woken_by_its_sources_and_by_the_clock(bag):
+    for name, specs in load_catalog().fleets.items():
+        timetable = bag.dags[f"retrain_{name}"].timetable
+        woken_by = {asset.uri for asset in assets_of(timetable.asset_condition)}
+        assert woken_by == {f"perennial://sources/{source}" for source in specs.sources}
+
+
+def assets_of(condition):
+    return [condition] if hasattr(condition, "uri") else [asset for part in condition.objects for asset in assets_of(part)]
+
+
+def test_the_asset_that_ingest_emits_is_the_one_that_wakes_the_fleet(bag):
+    emitted = {asset.uri for dag in bag.dags.values() for task in dag.tasks for asset in task.outlets}
+    catalog = load_catalog()
+    sources = {f"perennial://sources/{name}" for name in catalog.sources}
+    assert emitted == sources | {f"perennial://fleets/{name}" for name in catalog.fleets}
+
+
+def test_the_trigger_form_offers_the_fleets_models_and_countries(bag):
+    for name, specs in load_catalog().fleets.items():
+        params = bag.dags[f"retrain_{name}"].params
+        cells = specs.cells()
+        assert params.get_param("models").schema["items"]["enum"] == sorted({cell.model for cell in cells})
+        assert params.get_param("countries").schema["items"]["enum"] == sorted({cell.country for cell in cells})
+        assert (params["force"], params["dry_run"]) == (False, False)
+
+
+def test_two_parses_give_the_same_dags(bag):
+    again = DagBag()
+    for dag_id, dag in bag.dags.items():
+        assert DagSerialization.to_dict(dag) == DagSerialization.to_dict(again.dags[dag_id])
+
+
+def test_two_processes_give_the_same_version_of_each_dag():
+    code = (
+        "from airflow.dag_processing.dagbag import DagBag\n"
+        "from airflow.serialization.serialized_objects import DagSerialization\n"
+        "from airflow.models.serialized_dag import SerializedDagModel\n"
+        "dags = DagBag().dags.items()\n"
+        "print('HASHES', sorted((name, SerializedDagModel.hash(DagSerialization.to_dict(dag))) for name, dag in dags))\n"
+    )
+    hashes = [_last_line(code, seed) for seed in ("1", "2")]
+    assert hashes[0] == hashes[1]
+    assert hashes[0].startswith("HASHES [('ingest_")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_parsing_a_file_is_quick_and_imports_nothing_heavy(file):
+    code = (
+        "import runpy, sys, time\n"
+        "import airflow.sdk\n"
+        "from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, Connection, Param, dag, task\n"
+        "started = time.process_time()\n"
+        f"runpy.run_path({str(file)!r})\n"
+        "seconds = time.process_time() - started\n"
+        f"print(seconds, [name for name in {HEAVY} if name in sys.modules])\n"
+    )
+    seconds, heavy = _last_line(code).split(" ", 1)
+    assert heavy == "[]"
+    assert float(seconds) < SECONDS
+
+
+def _last_line(code, seed="0"):
+    environment = {**os.environ, "PYTHONHASHSEED": seed}
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.strip().splitlines()[-1]
+
+
+def test_the_plugins_folder_loads_only_what_is_a_plugin():
+    from airflow import plugins_manager
+
+    ours = [plugin for plugin in plugins_manager._get_plugins()[0] if str(ROOT) in str(plugin.source)]
+    assert plugins_manager.get_import_errors() == {}
+    assert len({plugin.name for plugin in ours}) == len(ours)
+    assert not [name for name in sys.modules if name.startswith(("plugins.perennial_airflow", "border", "dags."))]

@@ -1,0 +1,139 @@
+"""Whole DAGs over a real database: what the states of runs and tasks say."""
+
+from dataclasses import replace
+
+import pytest
+
+from perennial.catalog import RefusedSpec
+from perennial.errors import Fault
+
+
+@pytest.fixture
+def two_countries(world):
+    """A world with two months of sightings in Britain and France, taken in; one model."""
+    world.keep("weight")
+    for country in ("Britain", "France"):
+        world.see(country, range(60))
+    world.ingest()
+    return world
+
+
+def test_ingest_lands_validates_and_announces(world):
+    world.see("Britain", range(3))
+    assert world.ingest() == ("success", {"land": "success", "validate": "success", "announce": "success"})
+
+
+def test_ingest_without_new_rows_skips_its_tasks_and_is_no_failure(world):
+    world.see("Britain", range(3))
+    world.ingest()
+    assert world.ingest() == ("success", {"land": "skipped", "validate": "skipped", "announce": "skipped"})
+
+
+def test_ingest_validates_what_an_interrupted_run_has_landed(world):
+    from perennial.steps import ingest
+
+    world.see("Britain", range(3))
+    with world.patch.context() as patch:
+        patch.setattr(ingest, "validate", lambda *_: None)
+        assert world.ingest()[1]["announce"] == "skipped"
+    assert world.ingest() == ("success", {"land": "skipped", "validate": "success", "announce": "success"})
+
+
+def test_bad_data_of_a_country_is_kept_aside_and_no_failure(world):
+    world.see("Britain", range(3))
+    world.see("Atlantis", range(3))
+    state, _ = world.ingest()
+    found = dict(world.execute(world.perennial, "SELECT country, state FROM perennial.batches"))
+    assert (state, found) == ("success", {"GB": "accepted", "ZZ": "quarantined"})
+
+
+def test_retrain_publishes_the_first_models(two_countries):
+    state, tasks = two_countries.retrain()
+    assert state == "success"
+    assert set(tasks.values()) == {"success"}
+    assert two_countries.outcomes() == {"weight/GB": "published", "weight/FR": "published"}
+
+
+def test_retrain_has_as_many_workers_as_the_fleet_says_and_no_more_than_cells(two_countries):
+    _, tasks = two_countries.retrain(countries=["FR"])
+    assert [key for key in tasks if "train" in key] == [("train", 0)]
+    assert two_countries.outcomes() == {"weight/FR": "published"}
+
+
+def test_a_run_without_a_due_cell_is_no_failure(two_countries):
+    two_countries.retrain()
+    state, tasks = two_countries.retrain()
+    assert state == "success"
+    assert tasks == {"plan": "success", "train": "skipped", "announce": "skipped", "report": "success"}
+
+
+def test_a_dry_run_publishes_nothing(two_countries):
+    state, tasks = two_countries.retrain(dry_run=True)
+    assert (state, tasks["announce"]) == ("success", "skipped")
+    assert set(two_countries.outcomes().values()) == {"skipped"}
+
+
+def test_a_failing_cell_fails_the_run_and_the_report_names_it(two_countries, capsys):
+    spoil = "ALTER TABLE perennial.batches DISABLE TRIGGER ALL; UPDATE perennial.batches SET sha256 = 'x' WHERE country = 'FR'"
+    two_countries.execute(two_countries.perennial, spoil)
+    state, tasks = two_countries.retrain()
+    assert state == "failed"
+    assert {name for name, task in tasks.items() if task != "success"} == {"report"}
+    assert two_countries.outcomes() == {"weight/GB": "published", "weight/FR": "failed"}
+    assert "1 of 2 cells of run" in (said := capsys.readouterr().out)
+    assert "weight/FR: StoreError" in said
+
+
+def test_within_the_failure_limit_a_failing_cell_leaves_the_run_green(two_countries):
+    specs = two_countries.fleet
+    lenient = replace(specs, fleet=replace(specs.fleet, failure_limit=1.0))
+    two_countries.catalog = replace(two_countries.catalog, fleets={"zoo": lenient})
+    two_countries.keep("weight", features=broken, attempts=1)
+    assert two_countries.retrain()[0] == "success"
+    assert set(two_countries.outcomes().values()) == {"failed"}
+
+
+def broken(examples):
+    raise ValueError("no features today")
+
+
+def test_a_refused_model_fails_its_cells_and_no_others(two_countries):
+    specs = two_countries.fleet
+    fault = Fault(where="height.py:1", what="the spec is wrong", fix="Mend it.")
+    refused = RefusedSpec(name="height", countries=("GB",), faults=(fault,))
+    two_countries.catalog = replace(two_countries.catalog, fleets={"zoo": replace(specs, refused={"height": refused})})
+    assert two_countries.retrain()[0] == "failed"
+    assert two_countries.outcomes() == {"weight/GB": "published", "weight/FR": "published", "height/GB": "failed"}
+
+
+def test_a_plan_that_fails_is_tried_again_and_then_fails_the_run(world):
+    world.patch.setenv("AIRFLOW_CONN_PERENNIAL_DB", '{"conn_type": "postgres", "host": "/nowhere", "schema": "perennial"}')
+    state, tasks = world.retrain()
+    assert state == "failed"
+    assert (tasks["plan"], tasks["train"], tasks["report"]) == ("failed", "upstream_failed", "failed")
+    assert (world.tries["plan"], world.tries["report"]) == (2, 1)
+
+
+def test_a_missing_connection_fails_without_a_retry_and_is_named(world, capsys):
+    world.patch.delenv("AIRFLOW_CONN_PERENNIAL_STORE")
+    state, tasks = world.ingest()
+    assert (state, tasks["land"], world.tries["land"]) == ("failed", "failed", 1)
+    assert "Airflow has no connection perennial_store" in capsys.readouterr().out
+
+
+def test_a_request_outside_the_matrix_fails_the_plan_without_a_retry(world, capsys):
+    weight = world.fleet.models["weight"]
+    models = {"weight": weight, "height": replace(weight, name="height", countries=("FR",))}
+    world.catalog = replace(world.catalog, fleets={"zoo": replace(world.fleet, models=models)})
+    state, tasks = world.retrain(models=["height"], countries=["GB"])
+    assert (state, tasks["plan"], tasks["report"]) == ("failed", "failed", "failed")
+    assert world.tries["plan"] == 1
+    assert "None of these models has any of these countries in fleet zoo" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("conf", [{"countries": ["XX"]}, {"models": ["nothing"]}, {"countries": "GB"}, {"force": "yes"}])
+def test_a_request_that_the_form_does_not_offer_makes_no_run(world, conf):
+    from airflow.sdk.exceptions import ParamValidationError
+
+    with pytest.raises(ParamValidationError):
+        world.retrain(**conf)

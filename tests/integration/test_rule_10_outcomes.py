@@ -1,0 +1,244 @@
+"""Rule 10: every planned cell of a run ends in exactly one outcome, and sick cells leave healthy ones alone."""
+
+import os
+import signal
+import time
+from dataclasses import replace
+
+import pytest
+from psycopg2 import errors
+from toolbox import GB, add_model, attempt, cycle, held_lock, releases, workers
+from toy_models.zoo import _failing, _killing, _sleeping
+
+from perennial.catalog import RefusedSpec
+from perennial.errors import FleetFailed, RegistryError, SpecError
+from perennial.shell import store as stores
+from perennial.spec import Seconds
+from perennial.steps import cell as cell_step
+from perennial.steps import verifier
+from perennial.steps.report import report
+
+
+@pytest.fixture
+def fed(zoo):
+    """A zoo of one model with rows of three countries."""
+    specs = zoo.catalog.fleets["zoo"]
+    zoo.catalog = replace(zoo.catalog, fleets={"zoo": replace(specs, models={"weight": specs.models["weight"]})})
+    for slope, country in enumerate(("Britain", "France", "Germany"), start=1):
+        zoo.see(country, range(60), slope=slope)
+    zoo.ingest()
+    return zoo
+
+
+def states(zoo, run_id):
+    return {cell: row.state for cell, row in zoo.outcomes(run_id).items()}
+
+
+def attempts(zoo, **wanted):
+    rows = zoo.sql("SELECT model || '/' || country AS cell, count(*) AS number FROM attempts GROUP BY 1")
+    return {row.cell: row.number for row in rows}
+
+
+def test_every_planned_cell_has_one_outcome(fed):
+    run_id = fed.plan()
+    fed.train(run_id)
+    assert states(fed, run_id) == dict.fromkeys(("weight/DE", "weight/FR", "weight/GB"), "published")
+    assert len(fed.sql("SELECT 1 FROM outcomes")) == 3
+
+
+def test_a_second_outcome_for_a_cell_is_refused(fed):
+    fed.plan()
+    with pytest.raises(errors.UniqueViolation):
+        fed.sql("INSERT INTO outcomes (run_id, model, country, source, cost) VALUES ('zoo/run-1', 'weight', 'GB', 's', 1)")
+
+
+@pytest.mark.parametrize("change", ["UPDATE outcomes SET state = 'failed', release_seq = NULL", "DELETE FROM outcomes"])
+def test_an_outcome_is_final(fed, change):
+    fed.retrain()
+    with pytest.raises(errors.RestrictViolation):
+        fed.sql(change)
+
+
+def test_an_outcome_cannot_claim_a_release_that_is_none(fed):
+    fed.plan()
+    with pytest.raises(errors.ForeignKeyViolation):
+        fed.sql("UPDATE outcomes SET state = 'published', release_seq = 1, decided_at = now()")
+    with pytest.raises(errors.CheckViolation):
+        fed.sql("UPDATE outcomes SET state = 'published', decided_at = now()")
+
+
+def test_a_cell_that_no_worker_ended_is_failed_by_the_report(fed):
+    run_id = fed.plan()
+    with pytest.raises(FleetFailed, match=r"3 of 3 cells.*\n.*weight/GB: No worker brought it to an end"):
+        report(fed.resources, fed.catalog, run_id)
+    assert set(states(fed, run_id).values()) == {"failed"}
+
+
+def test_a_refused_spec_fails_with_its_message_beside_healthy_ones(fed):
+    add_model(fed, "height", countries=("GB", "ES"), metric="grade")
+    specs = fed.catalog.fleets["zoo"]
+    model = specs.models.pop("height")
+    specs.refused["height"] = RefusedSpec(name="height", countries=("GB",), faults=tuple(model.faults()))
+    run_id = fed.plan()
+    fed.train(run_id)
+    assert states(fed, run_id)["weight/GB"] == "published"
+    assert fed.outcomes(run_id)["height/GB"].reason == f"SpecError: {SpecError(model.faults())}"
+    assert "unknown metric 'grade'" in fed.outcomes(run_id)["height/GB"].reason
+
+
+def test_a_cell_that_raises_is_tried_as_often_as_its_spec_says(fed):
+    add_model(fed, "height", estimator=_failing.estimator, attempts=3, countries=("GB",))
+    run_id = fed.plan()
+    fed.train(run_id)
+    assert fed.outcomes(run_id)["height/GB"].reason == "ValueError: this recipe is broken"
+    assert attempts(fed) == {"height/GB": 3, "weight/DE": 1, "weight/FR": 1, "weight/GB": 1}
+    assert list(states(fed, run_id).values()).count("published") == 3
+
+
+def test_a_refusal_is_not_tried_again(fed):
+    fed.edit(features=lambda examples: examples[["target"]], attempts=3, countries=("GB",))
+    run_id = fed.plan(models=("weight",), countries=("GB",))
+    fed.train(run_id)
+    assert states(fed, run_id) == {"weight/GB": "failed"}
+    assert attempts(fed) == {"weight/GB": 1}
+
+
+def test_a_cell_beyond_its_time_limit_fails_alone(fed):
+    add_model(fed, "height", estimator=_sleeping.estimator, time_limit=Seconds(1), attempts=1, countries=("GB",))
+    run_id = fed.plan()
+    fed.train(run_id)
+    assert fed.outcomes(run_id)["height/GB"].reason == "CellTimeout: height/GB met its time limit of 0:00:01."
+    assert states(fed, run_id)["weight/GB"] == "published"
+
+
+def test_a_cell_whose_time_ends_in_the_verifier_leaves_no_answer_for_the_next_cell(fed, monkeypatch):
+    answer = verifier._answer
+    slow = lambda resources, task: (time.sleep(1.5 * (task.manifest.cell.country == "DE")), answer(resources, task))[1]  # noqa: E731
+    monkeypatch.setattr(verifier, "_answer", slow)
+    fed.edit(time_limit=Seconds(1.2), attempts=1)
+    run_id = fed.plan()
+    fed.train(run_id)
+    assert states(fed, run_id) == {"weight/DE": "failed", "weight/FR": "published", "weight/GB": "published"}
+
+
+def test_a_cell_whose_process_died_twice_is_failed_and_the_rest_goes_on(fed):
+    run_id = fed.plan()
+    attempt(fed, run_id, 1)
+    attempt(fed, run_id, 2)
+    fed.train(run_id)
+    assert fed.outcomes(run_id)["weight/GB"].reason.startswith("Killed the worker 2 times, last elsewhere:1")
+    assert states(fed, run_id) == {"weight/DE": "published", "weight/FR": "published", "weight/GB": "failed"}
+
+
+def test_a_cell_whose_process_died_once_is_tried_again(fed):
+    run_id = fed.plan()
+    attempt(fed, run_id, 1)
+    fed.train(run_id)
+    assert set(states(fed, run_id).values()) == {"published"}
+
+
+def test_a_cell_that_kills_its_workers_is_failed_by_the_third(fed):
+    add_model(fed, "height", estimator=_killing.estimator, countries=("GB",))
+    run_id = fed.plan()
+    assert workers(fed, run_id) + workers(fed, run_id) == [-signal.SIGKILL, -signal.SIGKILL]
+    assert states(fed, run_id)["height/GB"] == "pending"
+    fed.train(run_id)
+    assert fed.outcomes(run_id)["height/GB"].reason.startswith("Killed the worker 2 times")
+    assert list(states(fed, run_id).values()).count("published") == 3
+
+
+def test_parallel_workers_share_the_queue_without_doubling(fed):
+    for name in ("height", "speed"):
+        add_model(fed, name)
+    run_id = fed.plan()
+    assert workers(fed, run_id, 2) == [0, 0]
+    assert set(states(fed, run_id).values()) == {"published"}
+    assert (set(attempts(fed).values()), len(fed.sql("SELECT 1 FROM releases"))) == ({1}, 9)
+
+
+def test_a_worker_waits_for_a_cell_that_another_worker_of_its_run_holds(fed):
+    run_id = fed.plan(countries=("GB",))
+    session = held_lock(fed)
+    worker = workers_in_background(fed, run_id)
+    time.sleep(1)
+    assert (worker.is_alive(), attempts(fed)) == (True, {})
+    session.close()
+    worker.join(30)
+    assert states(fed, run_id) == {"weight/GB": "published"}
+
+
+def workers_in_background(zoo, run_id):
+    import multiprocessing
+
+    process = multiprocessing.get_context("fork").Process(target=zoo.train, args=(run_id,))
+    process.start()
+    return process
+
+
+def test_a_cell_that_another_run_is_training_is_left_to_it(fed):
+    other, run_id = fed.plan(), fed.plan()
+    attempt(fed, other, 1)
+    session = held_lock(fed)
+    fed.train(run_id)
+    session.close()
+    assert fed.outcomes(run_id)["weight/GB"].reason == f"Run {other} is training it."
+    assert states(fed, run_id) == {"weight/DE": "published", "weight/FR": "published", "weight/GB": "skipped"}
+
+
+def test_a_dead_attempt_of_another_run_does_not_hide_who_trains_the_cell(fed):
+    dead, run_id = fed.plan(countries=("GB",)), fed.plan(countries=("GB",))
+    attempt(fed, dead, 1)
+    attempt(fed, run_id, 1)
+    session = held_lock(fed)
+    worker = workers_in_background(fed, run_id)
+    time.sleep(1)
+    session.close()
+    worker.join(30)
+    assert states(fed, run_id) == {"weight/GB": "published"}
+
+
+def test_a_dry_run_judges_and_publishes_nothing(zoo):
+    outcome = cycle(zoo, dry_run=True)
+    assert (outcome.state, outcome.reason.startswith("Dry run: promote. First model")) == ("skipped", True)
+    assert (releases(zoo), zoo.sql("SELECT 1 FROM versions"), zoo.resources.store.keys("artifacts/")) == ([], [], [])
+
+
+def test_a_store_that_fails_after_the_release_does_not_hide_it(zoo, monkeypatch):
+    pointer = cell_step.write_pointer
+    failures = iter([stores.StoreError("the disk is full")])
+
+    def write(*given):
+        for failure in failures:
+            raise failure
+        pointer(*given)
+
+    monkeypatch.setattr(cell_step, "write_pointer", write)
+    outcome = cycle(zoo, force=True)
+    assert (outcome.state, outcome.release_seq, len(releases(zoo))) == ("published", 1, 1)
+
+
+def test_a_worker_killed_between_release_and_outcome_publishes_once(fed, monkeypatch):
+    run_id = fed.plan(countries=("GB",), force=True)
+    with monkeypatch.context() as killed:
+        killed.setattr(cell_step, "write_pointer", lambda *given: os.kill(os.getpid(), signal.SIGKILL))
+        assert workers(fed, run_id) == [-signal.SIGKILL]
+    fed.train(run_id)
+    assert (states(fed, run_id), len(releases(fed, GB))) == ({"weight/GB": "published"}, 1)
+
+
+def test_a_lost_registry_is_not_a_cell_that_failed(fed):
+    run_id = fed.plan()
+    healthy, fed.resources = fed.resources, replace(fed.resources, database="host=/nowhere")
+    with pytest.raises(RegistryError, match="cannot be reached"):
+        fed.train(run_id)
+    fed.resources = healthy
+    assert set(states(fed, run_id).values()) == {"pending"}
+
+
+def test_fewer_failures_than_the_fleet_allows_do_not_fail_the_run(fed):
+    add_model(fed, "height", estimator=_failing.estimator, attempts=1, countries=("GB",))
+    specs = fed.catalog.fleets["zoo"]
+    fed.catalog.fleets["zoo"] = replace(specs, fleet=replace(specs.fleet, failure_limit=0.25))
+    run_id = fed.plan()
+    fed.train(run_id)
+    assert report(fed.resources, fed.catalog, run_id) == {"published": 3, "failed": 1}

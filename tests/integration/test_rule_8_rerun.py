@@ -1,0 +1,124 @@
+"""Rule 8: re-running anything is harmless."""
+
+import threading
+
+import pytest
+from toolbox import GB, cycle, reader, releases
+
+from perennial.errors import NothingToDo
+from perennial.shell.database import migrate
+from perennial.steps import ingest
+from perennial.steps.manifests import pointer_key
+from perennial.steps.plan import Request, plan
+from perennial.steps.report import announce, report
+
+TABLES = ("cursors", "batches", "snapshots", "recipes", "versions", "verdicts", "releases", "runs", "outcomes", "attempts")
+
+
+def content(zoo):
+    """Everything the registry and the ledger hold."""
+    return {table: sorted(map(str, zoo.sql(f"SELECT * FROM {table}"))) for table in TABLES}
+
+
+def announced(zoo):
+    return announce(zoo.resources, zoo.catalog, "zoo")
+
+
+@pytest.fixture
+def ended(zoo):
+    """A zoo after one whole run, named zoo/run-1."""
+    cycle(zoo)
+    return zoo
+
+
+def test_planning_a_run_again_changes_nothing(ended):
+    before = content(ended)
+    again = plan(ended.resources, ended.catalog, "zoo", "zoo/run-1", Request(force=True))
+    assert (again.cells, again.workers, content(ended)) == (0, 0, before)
+
+
+def test_planning_again_before_training_finds_the_same_plan(zoo):
+    zoo.see("Britain", range(60))
+    zoo.ingest()
+    zoo.plan()
+    before = content(zoo)
+    zoo.see("France", range(60))
+    zoo.ingest()
+    assert plan(zoo.resources, zoo.catalog, "zoo", "zoo/run-1", Request()).cells == 1
+    assert content(zoo)["outcomes"] == before["outcomes"]
+
+
+def test_training_a_run_again_changes_nothing(ended):
+    before, objects = content(ended), ended.resources.store.keys("")
+    assert ended.train("zoo/run-1") == {}
+    assert (content(ended), ended.resources.store.keys("")) == (before, objects)
+
+
+def test_reporting_a_run_again_changes_nothing(ended):
+    before = content(ended)
+    assert report(ended.resources, ended.catalog, "zoo/run-1") == {"published": 1}
+    assert content(ended) == before
+
+
+def test_retraining_on_the_same_rows_moves_nothing(ended):
+    assert ended.retrain() == {}
+    assert ended.retrain(force=True)["weight/GB"].state == "skipped"
+    assert len(releases(ended)) == 1
+
+
+def test_validating_again_decides_nothing_again(ended):
+    before = content(ended)
+    with pytest.raises(NothingToDo):
+        ingest.validate(ended.resources, ended.catalog.source("sightings"))
+    assert content(ended) == before
+
+
+def test_migrating_again_applies_nothing(ended):
+    before = content(ended)
+    assert migrate(ended.resources.database) == []
+    assert content(ended) == before
+
+
+def test_racing_migrations_apply_each_once(new_database):
+    dsn, applied = new_database(None), []
+    race = [threading.Thread(target=lambda: applied.extend(migrate(dsn))) for _ in range(3)]
+    for thread in race:
+        thread.start()
+    for thread in race:
+        thread.join()
+    assert applied == sorted(set(applied)) != []
+
+
+def test_accepted_batches_are_announced_once(ended):
+    source = ended.catalog.source("sightings")
+    assert ingest.announce(ended.resources, source) == ["GB/1"]
+    with pytest.raises(NothingToDo):
+        ingest.announce(ended.resources, source)
+
+
+def test_releases_are_announced_once(ended):
+    assert announced(ended) == ["weight/GB/1"]
+    with pytest.raises(NothingToDo):
+        announced(ended)
+    cycle(ended, range(60, 90))
+    assert announced(ended) == ["weight/GB/2"]
+
+
+@pytest.mark.parametrize("damage", ["lost", "lagging", "altered"])
+def test_a_pointer_out_of_step_is_repaired_by_the_announcement(ended, damage):
+    store, old = ended.resources.store, ended.resources.store.get(pointer_key(GB))
+    cycle(ended, range(60, 90))
+    announced(ended)
+    (store.root / pointer_key(GB)).unlink()
+    if damage != "lost":
+        store.put(pointer_key(GB), old if damage == "lagging" else old.replace(b"GB", b"FR"))
+    with pytest.raises(NothingToDo):
+        announced(ended)
+    assert reader(ended).load(*GB).seq == 2
+
+
+def test_a_pointer_in_step_is_not_written_again(ended):
+    path = ended.resources.store.root / pointer_key(GB)
+    before = path.stat().st_mtime_ns
+    announced(ended)
+    assert path.stat().st_mtime_ns == before

@@ -1,0 +1,148 @@
+"""The object store's contract, kept by a folder and by S3 alike, and a whole cycle on S3."""
+
+from dataclasses import replace
+
+import boto3
+import pytest
+from botocore.config import Config
+from moto.server import ThreadedMotoServer
+from toolbox import GB, cycle, releases
+
+from perennial.client import Champions
+from perennial.errors import ObjectMissing, SettingsError, StoreError
+from perennial.shell.store import open_store
+
+CREDENTIALS = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "eu-west-1"}
+IMPATIENT = Config(retries={"max_attempts": 0}, connect_timeout=1)
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """Options for a client of an S3 server with one bucket."""
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    options = {"endpoint_url": f"http://{host}:{port}", **CREDENTIALS}
+    boto3.client("s3", **options).create_bucket(
+        Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": CREDENTIALS["region_name"]}
+    )
+    yield options
+    server.stop()
+
+
+@pytest.fixture(params=["file", "s3", "s3 without prefix"])
+def store(request, tmp_path, s3):
+    """An empty store of each kind."""
+    if request.param == "file":
+        return open_store((tmp_path / "a store").as_uri())
+    opened = open_store("s3://bucket" if "without" in request.param else f"s3://bucket/{tmp_path.name}", s3)
+    for key in opened.keys(""):
+        opened.client.delete_object(Bucket="bucket", Key=opened.prefix + key)
+    return opened
+
+
+@pytest.fixture(params=["file", "s3"])
+def broken(request, tmp_path):
+    """A store that cannot be reached."""
+    if request.param == "file":
+        (tmp_path / "file").touch()
+        return open_store((tmp_path / "file" / "below").as_uri())
+    return open_store("s3://bucket/x", {"endpoint_url": "http://127.0.0.1:9", "config": IMPATIENT, **CREDENTIALS})
+
+
+def test_what_is_put_is_what_is_got(store):
+    store.put("a/b.bin", b"\x00\xff")
+    assert store.get("a/b.bin") == b"\x00\xff"
+
+
+def test_files_go_in_and_out(store, tmp_path):
+    (tmp_path / "in").write_bytes(b"x" * (3 << 20))
+    store.put_file("a/big", tmp_path / "in")
+    store.get_file("a/big", tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == store.get("a/big") == b"x" * (3 << 20)
+
+
+def test_a_second_put_replaces_the_first(store):
+    store.put("key", b"long before")
+    store.put("key", b"after")
+    assert (store.get("key"), store.keys("")) == (b"after", ["key"])
+
+
+def test_an_empty_object_is_an_object(store):
+    store.put("empty", b"")
+    assert store.get("empty") == b""
+
+
+def test_keys_are_those_with_the_prefix_in_order(store):
+    for key in ("b/2", "a/10", "a/1", "ab"):
+        store.put(key, b"")
+    assert store.keys("a/") == ["a/1", "a/10"]
+    assert store.keys("a") == ["a/1", "a/10", "ab"]
+    assert (store.keys(""), store.keys("c")) == (["a/1", "a/10", "ab", "b/2"], [])
+
+
+def test_a_missing_object_is_named(store, tmp_path):
+    with pytest.raises(ObjectMissing, match="no/such is not in the store"):
+        store.get("no/such")
+    with pytest.raises(ObjectMissing):
+        store.get_file("no/such", tmp_path / "out")
+
+
+@pytest.mark.parametrize("key", ["../out", "a/../../out", "/etc/out"])
+def test_a_key_that_leads_out_of_the_store_is_refused(store, key):
+    for act in (lambda: store.put(key, b""), lambda: store.get(key)):
+        with pytest.raises(StoreError, match="leads out of the store"):
+            act()
+
+
+def test_stores_of_two_prefixes_do_not_see_each_other(s3):
+    one, other = open_store("s3://bucket/one", s3), open_store("s3://bucket/one-more", s3)
+    other.put("key", b"theirs")
+    assert one.keys("") == []
+
+
+def test_the_url_of_a_store_opens_it_again(store, s3):
+    store.put("key", b"here")
+    assert open_store(store.url, s3).get("key") == b"here"
+
+
+@pytest.mark.parametrize("act", ["put", "put_file", "get", "get_file"])
+def test_a_store_out_of_reach_is_an_error_and_no_missing_object(broken, act, tmp_path):
+    (tmp_path / "in").touch()
+    arguments = {"put": (b"",), "put_file": (tmp_path / "in",), "get": (), "get_file": (tmp_path / "out",)}
+    with pytest.raises(StoreError) as refusal:
+        getattr(broken, act)("key", *arguments[act])
+    assert not isinstance(refusal.value, ObjectMissing)
+
+
+def test_keys_of_an_s3_store_out_of_reach_are_not_none():
+    store = open_store("s3://bucket/x", {"endpoint_url": "http://127.0.0.1:9", "config": IMPATIENT, **CREDENTIALS})
+    with pytest.raises(StoreError, match="cannot be reached"):
+        store.keys("")
+
+
+def test_a_bucket_that_does_not_exist_is_no_missing_object(s3):
+    with pytest.raises(StoreError) as refusal:
+        open_store("s3://nowhere/x", s3).get("key")
+    assert not isinstance(refusal.value, ObjectMissing)
+
+
+@pytest.mark.parametrize("url", ["", "/data", "file://data", "file:relative", "s3://", "s3:/bucket", "http://host/x", "S3"])
+def test_what_is_no_store_url_is_refused(url):
+    with pytest.raises(SettingsError, match="is no store URL"):
+        open_store(url)
+
+
+def test_a_write_that_fails_leaves_the_old_object(store, tmp_path):
+    store.put("key", b"old")
+    with pytest.raises((OSError, StoreError)):
+        store.put_file("key", tmp_path / "no such file")
+    assert (store.get("key"), store.keys("")) == (b"old", ["key"])
+
+
+def test_a_whole_cycle_runs_on_s3(zoo, s3):
+    zoo.resources = replace(zoo.resources, store=open_store("s3://bucket/zoo", s3))
+    assert cycle(zoo).state == "published"
+    assert cycle(zoo, range(60, 90)).state == "published"
+    champions = Champions.from_url("s3://bucket/zoo", zoo.resources.public_keys, options=s3)
+    assert champions.load(*GB).version == releases(zoo)[-1].to_version
