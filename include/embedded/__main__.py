@@ -68,8 +68,9 @@ def _replay(stack: Stack, cycles_wanted: int | None, console: Console) -> bool:
     from embedded import replay
 
     replay.prepare(stack)
-    steps = replay.next_steps(stack)[:cycles_wanted]
-    if not steps:
+    left = replay.next_steps(stack)
+    steps = left[:cycles_wanted]
+    if not left:
         console.print("The replay has reached its end. `make clean` starts it over.")
     try:
         cycles = [replay.cycle(stack, step, console) for step in steps]
