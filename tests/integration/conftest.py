@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import psycopg2
 import pytest
+from psycopg2.extras import execute_values
 from toolbox import write_keys
 
 from embedded.postgres import Postgres
@@ -100,8 +101,7 @@ class Zoo:
                 moment = START + day * DAY + random.uniform(0, 0.9) * DAY
                 rows.append((next(self.ids), moment, country, float(length), float(slope * length + random.normal(0, noise))))
         with psycopg2.connect(self.shop) as connection, connection.cursor() as cursor:
-            statement = "INSERT INTO sightings (id, seen_at, country, length, weight) VALUES (%s, %s, %s, %s, %s)"
-            cursor.executemany(statement, rows)
+            execute_values(cursor, "INSERT INTO sightings (id, seen_at, country, length, weight) VALUES %s", rows)
         connection.close()
         return [row[0] for row in rows]
 

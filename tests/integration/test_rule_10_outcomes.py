@@ -15,6 +15,7 @@ from perennial.errors import FleetFailed, RegistryError, SpecError
 from perennial.shell import store as stores
 from perennial.spec import Seconds
 from perennial.steps import cell as cell_step
+from perennial.steps import train as train_step
 from perennial.steps import verifier
 from perennial.steps.report import report
 
@@ -154,6 +155,20 @@ def test_parallel_workers_share_the_queue_without_doubling(fed):
     assert workers(fed, run_id, 2) == [0, 0]
     assert set(states(fed, run_id).values()) == {"published"}
     assert (set(attempts(fed).values()), len(fed.sql("SELECT 1 FROM releases"))) == ({1}, 9)
+
+
+def test_a_cell_that_another_worker_ended_meanwhile_is_not_trained_again(fed, monkeypatch):
+    run_id, ask = fed.plan(force=True), train_step.fetch_one
+
+    def late(database, query, **values):
+        if query == "lock_cell":
+            monkeypatch.setattr(train_step, "fetch_one", ask)
+            assert workers(fed, run_id) == [0]
+        return ask(database, query, **values)
+
+    monkeypatch.setattr(train_step, "fetch_one", late)
+    assert fed.train(run_id) == {}
+    assert (set(attempts(fed).values()), len(fed.sql("SELECT 1 FROM attempts"))) == ({1}, 3)
 
 
 def test_a_worker_waits_for_a_cell_that_another_worker_of_its_run_holds(fed):

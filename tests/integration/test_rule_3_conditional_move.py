@@ -39,8 +39,9 @@ def verdict_against(zoo, seq, decision="promote"):
     return zoo.sql(VERDICT, seq, decision)[0].id
 
 
-def overtake(monkeypatch):
-    """Between a verdict and its release, another run judges and publishes the same cell."""
+def overtake(zoo, monkeypatch):
+    """Between a verdict and its release, another run judges and publishes the same cell; there is one attempt only."""
+    zoo.edit(attempts=1)
     jobs, train_cell, publish_release = [], train_step.train_cell, cell_step.publish
 
     def late(*given, **values):
@@ -91,7 +92,7 @@ def test_a_stale_verdict_is_judged_again_against_the_newer_champion(zoo, monkeyp
     cycle(zoo)
     zoo.see("Britain", range(60, 90))
     zoo.ingest()
-    overtake(monkeypatch)
+    overtake(zoo, monkeypatch)
     outcome = zoo.retrain(force=True)["weight/GB"]
     assert (outcome.state, outcome.against_seq, outcome.release_seq) == ("published", 2, 3)
     assert [row.run_id for row in releases(zoo)] == ["zoo/run-1", "other", "zoo/run-2"]
@@ -100,7 +101,7 @@ def test_a_stale_verdict_is_judged_again_against_the_newer_champion(zoo, monkeyp
 def test_a_first_model_that_was_overtaken_is_judged_against_the_winner(zoo, monkeypatch):
     zoo.see("Britain", range(60))
     zoo.ingest()
-    overtake(monkeypatch)
+    overtake(zoo, monkeypatch)
     outcome = zoo.retrain(force=True)["weight/GB"]
     assert (outcome.state, outcome.against_seq, outcome.release_seq) == ("published", 1, 2)
 
@@ -108,7 +109,7 @@ def test_a_first_model_that_was_overtaken_is_judged_against_the_winner(zoo, monk
 def test_an_overtaken_cell_that_is_due_no_more_is_left_alone(zoo, monkeypatch):
     zoo.see("Britain", range(60))
     zoo.ingest()
-    overtake(monkeypatch)
+    overtake(zoo, monkeypatch)
     assert zoo.retrain()["weight/GB"].reason.startswith("Not due")
     assert [row.run_id for row in releases(zoo)] == ["other"]
 

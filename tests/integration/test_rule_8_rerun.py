@@ -1,6 +1,6 @@
 """Rule 8: re-running anything is harmless."""
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from toolbox import GB, cycle, reader, releases
@@ -80,12 +80,9 @@ def test_migrating_again_applies_nothing(ended):
 
 
 def test_racing_migrations_apply_each_once(new_database):
-    dsn, applied = new_database(None), []
-    race = [threading.Thread(target=lambda: applied.extend(migrate(dsn))) for _ in range(3)]
-    for thread in race:
-        thread.start()
-    for thread in race:
-        thread.join()
+    dsn = new_database(None)
+    with ThreadPoolExecutor(4) as race:
+        applied = [name for names in race.map(migrate, [dsn] * 4) for name in names]
     assert applied == sorted(set(applied)) != []
 
 
