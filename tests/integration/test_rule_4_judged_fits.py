@@ -86,6 +86,14 @@ def test_the_rows_compared_lie_after_both_judged_marks(zoo):
     assert all(verdict.champions_mark < verdict.window_start for verdict in found[1:])
 
 
+def test_rows_the_champion_was_trained_on_do_not_fill_up_a_comparison(zoo):
+    cycle(zoo)
+    edit_gate(zoo, min_clusters=15)
+    outcome = cycle(zoo, range(60, 63), force=True)
+    assert outcome.state == "inconclusive"
+    assert "more days with rows" in outcome.reason
+
+
 def test_the_served_fit_has_seen_the_rows_that_the_judged_fit_was_compared_on(zoo):
     cycle(zoo)
     version, verdict = champion(zoo), marks(zoo)[0]
