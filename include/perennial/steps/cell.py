@@ -53,6 +53,11 @@ class Job:
         """Which cell it is about."""
         return Cell(self.model.name, self.country)
 
+    @property
+    def code(self) -> RecipeCode:
+        """Today's recipe."""
+        return RecipeCode(examples=self.model.examples, features=self.model.features)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
@@ -92,6 +97,11 @@ class Material:
     champion: Any | None
     champion_code: RecipeCode | None
     span: Span
+
+    @property
+    def held(self) -> pd.DataFrame:
+        """The examples of the comparison span."""
+        return self.examples[self.span.contains(self.examples["event_time"])]
 
 
 def train_cell(job: Job, timings: Timings) -> Outcome:
@@ -202,15 +212,14 @@ def _why_not_due(job: Job, champion: Any | None, examples: pd.DataFrame, span: S
 
 def _judge(job: Job, material: Material, judged: Fit) -> Judgement:
     metric = METRICS[job.model.metric]
-    today = RecipeCode(examples=job.model.examples, features=job.model.features)
-    held = material.examples[material.span.contains(material.examples["event_time"])]
+    held = material.held
     rivals = {}
     if material.champion is not None and material.champion_code is not None:
         held, rivals["champion"] = _champion_predictions(job, material, material.champion, material.champion_code, held)
         if held.empty:
             return too_few(0, 0, job.model.gate)
     target = held["target"].to_numpy(dtype=float)
-    predicted = predictions(judged.estimator, today, held, metric, job.model.name)
+    predicted = predictions(judged.estimator, job.code, held, metric, job.model.name)
     check_sane(predicted, judged, f"{job.cell} judged fit")
     champion = metric.loss(target, rivals["champion"]) if rivals else None
     return judge(
@@ -305,9 +314,8 @@ def _refit(job: Job, material: Material, judged: Fit) -> Fit:
         return judged
     until = job.as_of + pd.Timedelta(microseconds=1)
     served = fit(job.model, training_rows(material.examples, job.model, until))
-    code = RecipeCode(examples=job.model.examples, features=job.model.features)
-    held = material.examples[material.span.contains(material.examples["event_time"])]
-    both = [predictions(fitted.estimator, code, held, METRICS[job.model.metric], job.model.name) for fitted in (served, judged)]
+    held, metric = material.held, METRICS[job.model.metric]
+    both = [predictions(fitted.estimator, job.code, held, metric, job.model.name) for fitted in (served, judged)]
     check_sane(both[0], served, f"{job.cell} served fit")
     check_distance(both[0], both[1], held["target"].to_numpy(dtype=float), job.model.gate, str(job.cell))
     return served
@@ -315,7 +323,6 @@ def _refit(job: Job, material: Material, judged: Fit) -> Fit:
 
 def _challenger(job: Job, material: Material, judged: Fit, served: Fit, version: str) -> Challenger:
     metric = METRICS[job.model.metric]
-    code = RecipeCode(examples=job.model.examples, features=job.model.features)
     rows = material.examples.tail(SAMPLE_ROWS)
     fits = {"judged": judged, "served": served}
     return Challenger(
@@ -324,5 +331,5 @@ def _challenger(job: Job, material: Material, judged: Fit, served: Fit, version:
         judged=judged,
         served=served,
         sample=checked_features(job.model.features, rows, job.model.name),
-        expected={name: predictions(made.estimator, code, rows, metric, job.model.name) for name, made in fits.items()},
+        expected={name: predictions(made.estimator, job.code, rows, metric, job.model.name) for name, made in fits.items()},
     )
