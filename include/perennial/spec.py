@@ -52,7 +52,9 @@ class Gate:
     ``floor``: the worst value of the model's metric it may have, in the metric's unit.
     ``margin``: how much worse than the champion, as a share of its metric, is still "not inferior".
     ``confidence``: of the one-sided bound on the relative gain.
-    ``min_rows``, ``min_clusters`` (days): the least a comparison span holds; ``min_train_rows``: the least a fit sees.
+    ``min_rows``, ``min_clusters``: the least a comparison span holds; ``min_train_rows``: the least a fit sees.
+    ``cluster``: rows that err together, the unit of the bootstrap: "day", "hour" (of the event) or a column of the
+    examples, such as a customer's id.
     ``max_refit_distance``: root mean square distance of served and judged predictions, in standard deviations
     of the target.
     """
@@ -63,6 +65,7 @@ class Gate:
     min_rows: int = 200
     min_clusters: int = 10
     min_train_rows: int = 200
+    cluster: str = "day"
     max_refit_distance: float = 0.5
 
     def faults(self, where: str) -> list[Fault]:
@@ -73,6 +76,11 @@ class Gate:
             (self.min_rows >= 2, f"gate min_rows {self.min_rows} is below 2", "Give at least 2."),
             (self.min_clusters >= 2, f"gate min_clusters {self.min_clusters} is below 2", "Give at least 2."),
             (self.min_train_rows >= 1, f"gate min_train_rows {self.min_train_rows} is below 1", "Give at least 1."),
+            (
+                isinstance(self.cluster, str) and self.cluster != "",
+                "gate cluster is no name",
+                'Write "day", "hour" or a column.',
+            ),
             (self.max_refit_distance > 0, "gate max_refit_distance is not positive", "Give e.g. 0.5."),
         )
         return [Fault(where=where, what=what, fix=fix) for passed, what, fix in checks if not passed]
@@ -80,7 +88,10 @@ class Gate:
 
 @dataclass(frozen=True, kw_only=True)
 class Cadence:
-    """When a cell is due: ``min_new_rows`` rows its last verdict has not seen, or a champion older than ``max_age``."""
+    """When a cell is due: ``min_new_rows`` rows its last verdict has not seen, or nothing asked for ``max_age``.
+
+    After an inconclusive verdict it also waits until a promotion is within reach; ``max_age`` ends that wait, too.
+    """
 
     min_new_rows: int = 100
     max_age: timedelta | None = None

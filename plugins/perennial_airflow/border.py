@@ -14,6 +14,7 @@ from perennial.settings import key_file
 
 if TYPE_CHECKING:
     from perennial.resources import Resources
+    from perennial.steps.plan import Request
 
 DATABASE = "perennial_db"
 STORE = "perennial_store"
@@ -84,3 +85,16 @@ def stepping(step: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
     """Run a step with the outside world as its first argument, its errors as task states."""
     with task_states():
         return step(resources(), *arguments, **keywords)
+
+
+def request_of(params: dict[str, Any], dag_run: Any) -> "Request":
+    """What a run's trigger form asks for; a backfill's runs ask for the data as of their dates."""
+    from perennial.steps.plan import Request, moment
+
+    with task_states():
+        asked = moment(params["as_of"]) if params["as_of"] else None
+    if asked is None and dag_run.run_type == "backfill":
+        asked = dag_run.logical_date
+    return Request(
+        models=params["models"], countries=params["countries"], force=params["force"], dry_run=params["dry_run"], as_of=asked
+    )

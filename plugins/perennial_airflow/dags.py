@@ -7,9 +7,10 @@ from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, P
 
 from perennial.catalog import FleetSpecs
 from perennial.spec import Source
-from perennial_airflow.border import catalog, stepping
+from perennial_airflow.border import catalog, request_of, stepping
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+AS_OF = "Train as of that moment of the data, not of the newest rows. A backfill sets it to each of its dates."
 RETRIES = {"retries": 3, "retry_delay": timedelta(seconds=5), "retry_exponential_backoff": 2.0}
 
 
@@ -69,14 +70,11 @@ def retrain_dag(specs: FleetSpecs, doc: str) -> DAG:
     )  # fmt: skip
     def retrain() -> None:
         @task
-        def plan(params: dict[str, Any], run_id: str) -> list[dict[str, int]]:
+        def plan(params: dict[str, Any], run_id: str, dag_run: Any) -> list[dict[str, int]]:
             """Write down which cells are due; one worker for each that is returned."""
-            from perennial.steps.plan import Request
             from perennial.steps.plan import plan as step
 
-            request = Request(
-                models=params["models"], countries=params["countries"], force=params["force"], dry_run=params["dry_run"]
-            )
+            request = request_of(params, dag_run)
             made = stepping(step, catalog(), fleet.name, _run_of(fleet.name, run_id), request)
             return [{"worker": number + 1} for number in range(made.workers)]
 
@@ -137,4 +135,5 @@ def _params(specs: FleetSpecs) -> dict[str, Param]:
         "countries": several(countries, "Countries"),
         "force": Param(False, type="boolean", title="Force", description="Train cells that are not due, too."),
         "dry_run": Param(False, type="boolean", title="Dry run", description="Train and judge, record and publish nothing."),
+        "as_of": Param(None, type=["null", "string"], format="date-time", title="As of", description=AS_OF),
     }

@@ -117,6 +117,10 @@ class Zoo:
         plan(self.resources, self.catalog, "zoo", run_id, Request(**request))
         return run_id
 
+    def plan_again(self, run_id: str) -> Any:
+        """Plan a run that has been planned."""
+        return plan(self.resources, self.catalog, "zoo", run_id, Request())
+
     def train(self, run_id: str) -> dict[str, int]:
         """One worker over the run."""
         return train(self.resources, self.catalog, run_id)

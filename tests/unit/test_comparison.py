@@ -1,13 +1,13 @@
 """Verdicts: the bound on the gain against references, and what each gate decides."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from perennial.core.comparison import judge, relative_gain, too_few, too_few_to_train
+from perennial.core.comparison import judge, relative_gain, rows_in_reach, too_few, too_few_to_train
 from perennial.core.metrics import METRICS
 from perennial.spec import Gate
 
@@ -181,3 +181,24 @@ def test_too_few_names_only_what_is_missing():
 def test_too_few_to_train_says_how_many_are_missing():
     made = too_few_to_train(20, GATE)
     assert (made.decision, made.reason) == ("inconclusive", "Too few rows to train on: 20 of 50, needs 30 more.")
+
+
+def test_too_few_names_the_cluster():
+    assert too_few(500, 4, replace(GATE, cluster="hour")).reason.endswith("needs 1 more hours with rows.")
+    assert too_few(500, 4, replace(GATE, cluster="customer")).reason.endswith("needs 1 more values of customer.")
+
+
+def test_a_promotion_is_in_reach_with_about_the_same_rows_where_the_challenger_looked_as_good():
+    assert rows_in_reach(400, 0.0, -0.1, 0.1, margin=0.0) == 400
+    assert rows_in_reach(400, 0.05, -0.05, 0.15, margin=0.0) == 178
+
+
+def test_a_challenger_that_looked_worse_needs_many_more_rows():
+    assert rows_in_reach(400, -0.05, -0.15, 0.05, margin=0.0) == 1600
+    assert rows_in_reach(400, -0.09, -0.19, 0.01, margin=0.01) == 10000
+    assert rows_in_reach(400, -0.1, -0.2, 0.0, margin=0.0) == np.inf
+
+
+def test_with_the_rows_in_reach_the_bound_just_meets_the_margin():
+    rows = rows_in_reach(400, -0.02, -0.12, 0.08, margin=0.01)
+    assert 0.08 - 0.1 * np.sqrt(400 / rows) == pytest.approx(-0.01, abs=1e-3)

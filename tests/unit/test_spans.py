@@ -6,21 +6,26 @@ import pandas as pd
 import pytest
 
 from perennial.core.spans import comparison_span, unseen_rows
-from perennial.spec import Days, Gate
+from perennial.errors import ExamplesError
+from perennial.spec import Days, Gate, Minutes
 
 GATE = Gate(floor=1, min_rows=60, min_clusters=3)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def times(days, per_day=20):
-    """Event times of ``per_day`` rows at the hours of each day since START."""
-    return pd.Series([START + Days(day) + Days(row / (per_day + 1)) for day in days for row in range(per_day)])
+    """Examples of ``per_day`` rows at the hours of each day since START."""
+    return frame([START + Days(day) + Days(row / (per_day + 1)) for day in days for row in range(per_day)])
+
+
+def frame(moments):
+    return pd.DataFrame({"event_time": pd.Series(moments, dtype="datetime64[us, UTC]")})
 
 
 def test_the_span_is_the_shortest_recent_one_with_enough_rows_and_days():
     span = comparison_span(times(range(30)), GATE, Days(20), after=None)
     assert (span.start, span.rows, span.clusters, span.enough) == (START + Days(27), 60, 3, True)
-    assert span.end == times(range(30)).iloc[-1]
+    assert span.end == times(range(30))["event_time"].iloc[-1]
 
 
 @pytest.mark.parametrize(("rows", "clusters", "days"), [(2, 5, 5), (100, 2, 5), (101, 2, 6)])
@@ -49,26 +54,55 @@ def test_rows_up_to_the_champions_mark_are_left_out():
 
 
 def test_the_span_holds_exactly_the_rows_it_counts():
-    events = times(range(30))
+    examples = times(range(30))
+    events = examples["event_time"]
     for after in (None, START + Days(20.5), events.iloc[500]):
-        span = comparison_span(events, GATE, Days(20), after)
+        span = comparison_span(examples, GATE, Days(20), after)
         assert span.contains(events).sum() == span.rows
 
 
 def test_a_champion_that_has_seen_everything_leaves_an_empty_span():
-    events = times(range(30))
-    span = comparison_span(events, GATE, Days(20), after=events.iloc[-1])
+    examples = times(range(30))
+    events = examples["event_time"]
+    span = comparison_span(examples, GATE, Days(20), after=events.iloc[-1])
     assert (span.rows, span.clusters, span.enough) == (0, 0, False)
 
 
 def test_without_examples_there_is_no_span():
-    assert comparison_span(times([]).astype("datetime64[us, UTC]"), GATE, Days(20), after=None) is None
+    assert comparison_span(times([]), GATE, Days(20), after=None) is None
 
 
 def test_unseen_rows_are_those_of_the_span_after_the_last_verdict():
-    events = times(range(30))
-    span = comparison_span(events, GATE, Days(20), after=None)
+    examples = times(range(30))
+    events = examples["event_time"]
+    span = comparison_span(examples, GATE, Days(20), after=None)
     assert unseen_rows(events, span, None) == 60
     assert unseen_rows(events, span, events.iloc[-8]) == 7
     assert unseen_rows(events, span, events.iloc[-1]) == 0
     assert unseen_rows(events, span, START) == 60
+
+
+def test_hours_can_be_the_clusters_of_a_busy_cell():
+    gate = Gate(floor=1, min_rows=60, min_clusters=3, cluster="hour")
+    minutes = frame([START + Minutes(minute) for minute in range(24 * 60)])
+    span = comparison_span(minutes, gate, Days(1), after=None)
+    assert (span.start, span.rows, span.clusters) == (START + Minutes(21 * 60), 180, 3)
+
+
+def test_a_column_can_be_the_cluster_and_each_value_counts_once():
+    examples = times(range(30), per_day=20).assign(customer=[row % 20 // 5 + 10 * (row < 540) for row in range(600)])
+    of_four = comparison_span(examples, Gate(floor=1, min_rows=2, min_clusters=4, cluster="customer"), Days(20), None)
+    of_five = comparison_span(examples, Gate(floor=1, min_rows=2, min_clusters=5, cluster="customer"), Days(20), None)
+    assert (of_four.start, of_four.rows, of_four.clusters) == (START + Days(29), 20, 4)
+    assert (of_five.start, of_five.rows, of_five.clusters) == (START + Days(26), 80, 8)
+
+
+def test_a_cluster_that_the_examples_lack_is_named():
+    with pytest.raises(ExamplesError, match="no column customer"):
+        comparison_span(times(range(30)), Gate(floor=1, cluster="customer"), Days(20), after=None)
+
+
+def test_more_rows_may_be_asked_for_than_the_gate_does():
+    assert comparison_span(times(range(30)), GATE, Days(20), None, min_rows=200).rows == 200
+    too_many = comparison_span(times(range(30)), GATE, Days(20), None, min_rows=2000)
+    assert (too_many.rows, too_many.enough) == (400, False)

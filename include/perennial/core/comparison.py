@@ -71,11 +71,23 @@ def _gain(totals: np.ndarray, rows: np.ndarray | int, metric: Metric) -> np.ndar
     return np.maximum(np.where(champion == 0, np.where(challenger == 0, 0.0, LEAST_GAIN), gain), LEAST_GAIN)
 
 
+def rows_in_reach(rows: int, estimate: float, lower: float, upper: float, margin: float) -> float:
+    """How many rows bring a promotion within reach after an inconclusive verdict on ``rows`` rows.
+
+    Even if the true relative gain were ``upper``, the most that verdict allows, the half-width of the bound, which
+    shrinks with the root of the rows, must come below ``upper + margin``. Infinite where no number of rows would do.
+    """
+    if upper + margin <= 0:
+        return float("inf")
+    return float(np.ceil(rows * ((estimate - lower) / (upper + margin)) ** 2))
+
+
 def too_few(rows: int, clusters: int, gate: Gate) -> Judgement:
-    """The verdict where even the longest span holds too few rows or days."""
+    """The verdict where even the longest span holds too few rows or clusters."""
+    noun = f"{gate.cluster}s with rows" if gate.cluster in ("day", "hour") else f"values of {gate.cluster}"
     missing = [
         f"{least - there} more {what}"
-        for what, there, least in (("rows", rows, gate.min_rows), ("days with rows", clusters, gate.min_clusters))
+        for what, there, least in (("rows", rows, gate.min_rows), (noun, clusters, gate.min_clusters))
         if there < least
     ]
     counts = tuple(

@@ -14,11 +14,11 @@ import pandas as pd
 
 from perennial.cell import Cell
 from perennial.core.artifacts import environment
-from perennial.core.comparison import Judgement, judge, too_few, too_few_to_train
+from perennial.core.comparison import Judgement, judge, rows_in_reach, too_few, too_few_to_train
 from perennial.core.examples import checked_features, matured_examples
 from perennial.core.metrics import METRICS, Floats
 from perennial.core.snapshots import Snapshot, latest_revisions, window_of
-from perennial.core.spans import Span, comparison_span, unseen_rows
+from perennial.core.spans import Span, clusters_of, comparison_span, unseen_rows
 from perennial.core.training import Fit, check_distance, check_sane, fit, predictions, training_rows
 from perennial.errors import Blocked, ExamplesError
 from perennial.recipe import Recipe, RecipeCode, code_of, recipe_of
@@ -143,15 +143,9 @@ def _load(job: Job, champion: Any | None) -> Material | Outcome:
     rows = latest_revisions(_read(job, snapshot, batches), job.source)
     run(job.database, "add_snapshot", id=snapshot.id, rows=len(rows), **_columns(snapshot))
     examples = matured_examples(job.model.examples, rows, job.as_of, job.model.name)
-    after = champion.judged_until if champion else None
-    span = comparison_span(examples["event_time"], job.model.gate, job.model.holdout, after)
-    if span is None:
-        return Outcome(state="inconclusive", reason="No example has a known label yet.")
-    waiting = _why_not_due(job, champion, examples, span)
-    if waiting:
-        return Outcome(state="skipped", reason=waiting)
-    if not span.enough:
-        return Outcome(state="inconclusive", reason=too_few(span.rows, span.clusters, job.model.gate).reason)
+    span = _due_span(job, champion, examples)
+    if isinstance(span, Outcome):
+        return span
     material = Material(
         snapshot=snapshot,
         rows=rows,
@@ -164,6 +158,23 @@ def _load(job: Job, champion: Any | None) -> Material | Outcome:
     if champion is not None and champion.version == _version_id(job, material):
         return Outcome(state="skipped", reason="Nothing has changed: the champion is this very version.")
     return material
+
+
+def _due_span(job: Job, champion: Any | None, examples: pd.DataFrame) -> Span | Outcome:
+    """The span to judge on, or why the cell is not asked now."""
+    last = fetch_one(job.database, "last_verdict", model=job.model.name, country=job.country)
+    asked_anyway = _is_asked_anyway(job, champion, last)
+    needed = 0 if asked_anyway else _rows_in_reach(job, champion, last)
+    after = champion.judged_until if champion else None
+    span = comparison_span(examples, job.model.gate, job.model.holdout, after, needed)
+    if span is None:
+        return Outcome(state="inconclusive", reason="No example has a known label yet.")
+    waiting = "" if asked_anyway else _why_not_due(job, last, examples, span, needed)
+    if waiting:
+        return Outcome(state="skipped", reason=waiting)
+    if not span.enough:
+        return Outcome(state="inconclusive", reason=too_few(span.rows, span.clusters, job.model.gate).reason)
+    return span
 
 
 def _snapshot(job: Job) -> tuple[Snapshot | None, list[Any]]:
@@ -197,17 +208,33 @@ def _columns(snapshot: Snapshot) -> dict[str, Any]:
     return {**asdict(snapshot), "excluded": list(snapshot.excluded)}
 
 
-def _why_not_due(job: Job, champion: Any | None, examples: pd.DataFrame, span: Span) -> str:
-    last = fetch_one(job.database, "last_verdict", model=job.model.name, country=job.country)
+def _is_asked_anyway(job: Job, champion: Any | None, last: Any | None) -> bool:
+    """Whether the cell is forced, was never asked, or has waited for ``max_age``, whatever the number of new rows."""
     if job.force or last is None:
-        return ""
-    cadence = job.model.cadence
-    if champion and cadence.max_age and job.as_of - champion.judged_until > cadence.max_age:
-        return ""
+        return True
+    max_age = job.model.cadence.max_age
+    return bool(champion and max_age and job.as_of - max(champion.judged_until, last.as_of) > max_age)
+
+
+def _rows_in_reach(job: Job, champion: Any | None, last: Any) -> float:
+    """The rows a promotion needs by the power of the last verdict; 0 where that says nothing about the next one."""
+    scores = last.scores
+    if last.decision != "inconclusive" or "gain" not in scores or champion is None or champion.seq != last.against_seq:
+        return 0
+    return rows_in_reach(last.rows, scores["gain"], scores["gain_lower"], scores["gain_upper"], job.model.gate.margin)
+
+
+def _why_not_due(job: Job, last: Any, examples: pd.DataFrame, span: Span, needed: float) -> str:
+    gate, least = job.model.gate, job.model.cadence.min_new_rows
     unseen = unseen_rows(examples["event_time"], span, last.window_end)
-    if unseen >= cadence.min_new_rows:
-        return ""
-    return f"Not due: {unseen} rows since the last verdict, {cadence.min_new_rows - unseen} more are needed."
+    if unseen < least:
+        return f"Not due: {unseen} rows since the last verdict, {least - unseen} more are needed."
+    if gate.min_rows <= span.rows < needed:
+        return (
+            f"Not due: a promotion is out of reach. It needs about {needed:,.0f} rows, even if the true gain were "
+            f"{last.scores['gain_upper']:+.1%}, the most the last verdict allows; there are {span.rows:,}."
+        )
+    return ""
 
 
 def _judge(job: Job, material: Material, judged: Fit) -> Judgement:
@@ -226,7 +253,7 @@ def _judge(job: Job, material: Material, judged: Fit) -> Judgement:
         challenger=metric.loss(target, predicted),
         champion=champion,
         baseline=metric.loss(target, np.full(len(target), judged.target_mean)),
-        clusters=held["event_time"].dt.floor("D").to_numpy(),
+        clusters=clusters_of(held, job.model.gate).to_numpy(),
         metric=metric,
         gate=job.model.gate,
         seed=job.model.seed,
@@ -272,7 +299,7 @@ def _record(job: Job, material: Material, judged: Fit, judgement: Judgement) -> 
     row = fetch_one(
         job.database, "add_verdict", model=job.model.name, country=job.country, as_of=job.as_of, rows=span.rows,
         clusters=span.clusters, decision=judgement.decision, gates=Json([asdict(gate) for gate in judgement.gates]),
-        reason=judgement.reason, **identity,
+        scores=Json(judgement.scores), reason=judgement.reason, **identity,
     ) or fetch_one(job.database, "verdict_of", **identity)  # fmt: skip
     return version, row.id
 

@@ -2,8 +2,8 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from perennial.catalog import Catalog, FleetSpecs
@@ -19,16 +19,26 @@ SECONDS_PER_ROW = 1e-5
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a run was asked for; None means all."""
+    """What a run was asked for; None means all. ``as_of``: train as of that moment of the data, as a backfill does."""
 
     models: tuple[str, ...] | None = None
     countries: tuple[str, ...] | None = None
     force: bool = False
     dry_run: bool = False
+    as_of: datetime | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The request as it is stored with the run."""
-        return {"models": self.models, "countries": self.countries, "force": self.force, "dry_run": self.dry_run}
+        return {**asdict(self), "as_of": self.as_of.isoformat() if self.as_of else None}
+
+
+def moment(text: str) -> datetime:
+    """A moment somebody wrote in ISO 8601, in UTC unless it says otherwise. Raises RequestError."""
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise RequestError(f"{text!r} is no moment. Write one such as 2011-06-01 or 2011-06-01T12:00:00Z.") from error
+    return read if read.tzinfo else read.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +91,7 @@ def _check_known(axis: str, asked: Iterable[str] | None, known: set[str], fleet:
 
 
 def _write(database: Connection, specs: FleetSpecs, run_id: str, request: Request, wanted: list[Cell]) -> None:
-    as_of = {name: _as_of(database, name) for name in specs.sources}
+    as_of = {name: _as_of(database, name, request.as_of) for name in specs.sources}
     ledgers = {name: {row.country: row for row in fetch(database, "last_decided", source=name)} for name in specs.sources}
     seconds = {
         Cell(row.model, row.country): row.seconds
@@ -110,9 +120,12 @@ def _write(database: Connection, specs: FleetSpecs, run_id: str, request: Reques
     logger.info("%s: planned %s of %s cells", run_id, len(planned), len(wanted))
 
 
-def _as_of(database: Connection, source: str) -> datetime | None:
+def _as_of(database: Connection, source: str, asked: datetime | None) -> datetime | None:
     row = fetch_one(database, "as_of", source=source)
-    return row.as_of if row else None
+    if row is None or row.as_of is None:
+        return None
+    newest: datetime = row.as_of
+    return newest if asked is None else min(newest, asked)
 
 
 def _rows(ledgers: dict[str, dict[str, Any]], source: str, country: str) -> int:

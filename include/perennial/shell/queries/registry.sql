@@ -32,9 +32,9 @@ SELECT artifact_key, sha256 FROM versions WHERE id = %(id)s;
 
 -- add_verdict: one judgement of a challenger against a release
 INSERT INTO verdicts (challenger, model, country, against_seq, window_start, window_end, as_of, rows, clusters, decision,
-                      gates, reason)
+                      gates, scores, reason)
 VALUES (%(challenger)s, %(model)s, %(country)s, %(against_seq)s, %(window_start)s, %(window_end)s, %(as_of)s, %(rows)s,
-        %(clusters)s, %(decision)s, %(gates)s, %(reason)s)
+        %(clusters)s, %(decision)s, %(gates)s, %(scores)s, %(reason)s)
 ON CONFLICT (challenger, against_seq, window_start, window_end) DO NOTHING
 RETURNING id;
 
@@ -43,7 +43,7 @@ SELECT id FROM verdicts WHERE challenger = %(challenger)s AND against_seq = %(ag
   AND window_start = %(window_start)s AND window_end = %(window_end)s;
 
 -- last_verdict: what a cell was last asked, and what it had seen; a promotion that came to no end is asked again
-SELECT id, window_end, as_of, decision, reason FROM verdicts AS v
+SELECT id, window_end, as_of, against_seq, rows, decision, scores, reason FROM verdicts AS v
 WHERE model = %(model)s AND country = %(country)s AND (
     decision <> 'promote'
     OR EXISTS (SELECT FROM releases AS r WHERE (r.model, r.country, r.verdict) = (v.model, v.country, v.id))
