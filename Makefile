@@ -7,6 +7,9 @@ UV     := $(BIN)/uv
 CYCLES ?=
 STAY   ?= 1
 FLEET  ?= shop
+EVERY  ?= month
+START  ?=
+SPEED   = --every $(EVERY) $(if $(START),--start $(START)) $(if $(CYCLES),--cycles $(CYCLES))
 
 export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins
 export OMP_NUM_THREADS := 1
@@ -15,7 +18,7 @@ export GX_ANALYTICS_ENABLED := false
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop test check unit integration dags stack bench-ingest check-models new-model try freeze champions lock clean
+.PHONY: help setup run replay stop test check unit integration dags stack bench-ingest check-models new-model try freeze champions lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,7 +40,10 @@ $(VENV)/.test: requirements-test.txt $(VENV)/.core
 setup: $(VENV)/.core ## create .venv from the lock
 
 run: $(VENV)/.core ## run everything on this machine: CYCLES=3 replays three months, STAY=0 exits afterwards
-	@$(BIN)/python -m embedded run --fleet $(FLEET) $(if $(CYCLES),--cycles $(CYCLES)) --stay $(STAY)
+	@$(BIN)/python -m embedded run --fleet $(FLEET) $(SPEED) --stay $(STAY)
+
+replay: $(VENV)/.core ## replay a whole year and show what retraining was worth: EVERY=month, week, hour or quarter
+	@$(BIN)/python -m embedded replay $(SPEED)
 
 stop: $(VENV)/.core ## stop what a run left behind
 	@$(BIN)/python -m embedded stop

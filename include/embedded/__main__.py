@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 from rich.console import Console
 from rich.table import Table
@@ -15,7 +16,10 @@ from embedded.components import command_env
 from embedded.errors import EmbeddedError, StateInUse
 from embedded.paths import repo_folder, state_folder
 from embedded.running import Stack, wanted_port
-from perennial.errors import PerennialError
+from perennial.catalog import load_catalog
+from perennial.errors import PerennialError, RequestError
+from perennial.steps.plan import moment
+from worlds import retail
 from worlds.retail import RetailError
 
 GOOD, BAD, NO_SETUP, INTERRUPTED = 0, 1, 2, 130
@@ -29,6 +33,11 @@ def main() -> int:
     running.add_argument("--fleet", choices=["shop"], default="shop", help="which example to replay")
     running.add_argument("--cycles", type=int, help="how many cycles to replay (default: all there are)")
     running.add_argument("--stay", type=int, choices=[0, 1], default=1, help="0: exit after the cycles")
+    replaying = verbs.add_parser("replay", help="replay the example to its end, and show what retraining was worth")
+    for verb in (running, replaying):
+        verb.add_argument("--every", choices=sorted(retail.FREQUENCIES), default="month", help="how long a cycle's time is")
+        verb.add_argument("--start", type=_moment, help="up to when the first cycle reads (default: a year of history)")
+    replaying.add_argument("--cycles", type=int, help="how many cycles to replay (default: all there are)")
     verbs.add_parser("stop", help="stop everything of the state folder")
     executing = verbs.add_parser("exec", help="run a command with the state folder's database and store")
     executing.add_argument("command", nargs=argparse.REMAINDER)
@@ -55,7 +64,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             f"Airflow: {stack.url}  user [bold]{stack.user}[/bold]  password [bold]{stack.password}[/bold]", soft_wrap=True
         )
         console.print(f"up after {time.monotonic() - started:.0f} s\n", style="dim")
-        good = _replay(stack, arguments.cycles, console)
+        good = _replay(stack, arguments, console, whole_tables=True)
         if arguments.stay:
             console.print("The replay has paused; Airflow stays up. Ctrl-C stops it.")
             while True:
@@ -64,20 +73,41 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     return GOOD if good else BAD
 
 
-def _replay(stack: Stack, cycles_wanted: int | None, console: Console) -> bool:
+def replay(arguments: argparse.Namespace, console: Console) -> int:
+    """Replay all cycles in a state folder of their own, then compare the champions with simpler ways."""
+    from embedded.worth import show_worth
+
+    stack = Stack(state_folder() / f"replay-{arguments.every}", repo_folder())
+    with stack:
+        stack.start(lambda fact: console.print(f"{fact} …", style="dim"), wanted_port())
+        good = _replay(stack, arguments, console, whole_tables=False)
+        show_worth(stack, console)
+    return GOOD if good else BAD
+
+
+def _replay(stack: Stack, arguments: argparse.Namespace, console: Console, whole_tables: bool) -> bool:
     from embedded import replay
 
     replay.prepare(stack)
-    left = replay.next_steps(stack)
-    steps = left[:cycles_wanted]
+    left = replay.next_steps(stack, arguments.every, arguments.start)
     if not left:
         console.print("The replay has reached its end. `make clean` starts it over.")
+    specs, good, cycles = load_catalog().fleet(replay.FLEET), True, 0
     try:
-        cycles = [replay.cycle(stack, step, console) for step in steps]
-        return all(cycle.is_good for cycle in cycles)
+        for step in left:
+            if cycles == arguments.cycles:
+                break
+            made = replay.cycle(stack, step, console)
+            if made is None:
+                continue
+            cycles, good = cycles + 1, good and made.is_good
+            if whole_tables:
+                console.print(replay.table(specs, made.run_id, made.outcomes))
+            console.print(replay.summary(made))
     except (EmbeddedError, PerennialError) as error:
         console.print(str(error), style="red", markup=False)
         return False
+    return good
 
 
 def stop(arguments: argparse.Namespace, console: Console) -> int:
@@ -93,6 +123,13 @@ def stop(arguments: argparse.Namespace, console: Console) -> int:
         _await_lock(stack)
     stack.stop()
     return GOOD
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return moment(text)
+    except RequestError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _await_lock(stack: Stack) -> None:
@@ -144,7 +181,7 @@ def _with_postgres(stack: Stack, action: Callable[[], int]) -> int:
             stack.stop()
 
 
-VERBS = {"run": run, "stop": stop, "exec": execute, "sql": ask}
+VERBS = {"run": run, "replay": replay, "stop": stop, "exec": execute, "sql": ask}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,6 +1,7 @@
-"""Cycles on the embedded stack: the world moves on, ingest and retrain follow, the result is printed as a table."""
+"""Cycles on the embedded stack: the world moves on, ingest and retrain follow, and what came of it is printed."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,11 +25,12 @@ COLOURS = {"published": "green", "kept": "yellow", "inconclusive": "yellow", "fa
 
 @dataclass(frozen=True, kw_only=True)
 class Cycle:
-    """What a cycle came to."""
+    """What a cycle came to. ``seconds``: from the shop's commit to the last release, or the end where none was made."""
 
     run_id: str
     state: str
     outcomes: list[Any]
+    seconds: float
 
     @property
     def is_good(self) -> bool:
@@ -44,29 +46,40 @@ def prepare(stack: Stack) -> None:
         stack.api.unpause(dag_id)
 
 
-def next_steps(stack: Stack) -> list[datetime]:
+def next_steps(stack: Stack, every: str = "month", start: datetime | None = None) -> list[datetime]:
     """The moments the replay has not reached yet."""
     reached = retail.position(stack.postgres.dsn("shop"))
-    return [step for step in retail.steps() if reached is None or step > reached]
+    return [step for step in retail.steps(start, every) if reached is None or step > reached]
 
 
-def cycle(stack: Stack, until: datetime, console: Console) -> Cycle:
-    """Replay the shop up to a moment, ingest, and wait for the retraining that this wakes.
+def cycle(stack: Stack, until: datetime, console: Console) -> Cycle | None:
+    """Replay the shop up to a moment, ingest, and wait for the retraining that this wakes; None when nothing was written.
 
     Raises EmbeddedError when ingest fails or no retraining wakes up.
     """
-    started = time.monotonic()
     rows = retail.advance(stack.postgres.dsn("shop"), until, stack.paths.state / "cache")
-    console.print(f"[bold]{until:%Y-%m-%d}[/bold]: the shop wrote {rows:,} rows")
-    catalog = load_catalog()
-    time.sleep(catalog.source(SOURCE).max_commit_lag.total_seconds())
+    committed = time.time()
+    if rows == 0:
+        return None
+    console.print(f"[bold]{until:%Y-%m-%d %H:%M}[/bold]: the shop wrote {rows:,} rows")
+    time.sleep(load_catalog().source(SOURCE).max_commit_lag.total_seconds())
     _ingest(stack, console)
     run_id = _await_plan(stack)
     state = _await_end(stack, run_id, console)
-    outcomes = _ask(stack, "outcomes_of", run_id=run_id)
-    console.print(table(catalog.fleet(FLEET), run_id, outcomes))
-    console.print(f"{run_id}: {state}, {time.monotonic() - started:.0f} s from the shop's commit\n")
-    return Cycle(run_id=run_id, state=state, outcomes=outcomes)
+    ended = next((row.released_at for row in _ask(stack, "last_release_of", run_id=run_id) if row.released_at), None)
+    return Cycle(
+        run_id=run_id,
+        state=state,
+        outcomes=_ask(stack, "outcomes_of", run_id=run_id),
+        seconds=(ended.timestamp() if ended else time.time()) - committed,
+    )
+
+
+def summary(made: Cycle) -> str:
+    """A cycle in one line: outcomes by state, and how long the last release took."""
+    counts = Counter(row.state for row in made.outcomes)
+    shown = ", ".join(f"[{COLOURS.get(state, 'white')}]{number} {state}[/]" for state, number in counts.most_common())
+    return f"{made.run_id}: {made.state}; {shown or 'nothing was due'}; {made.seconds:.0f} s from the shop's commit\n"
 
 
 def table(specs: FleetSpecs, run_id: str, outcomes: list[Any]) -> Table:

@@ -30,7 +30,7 @@ MISTYPED_EVERY, MISTYPED_BY, NOTICED_AFTER = 500, 10, timedelta(days=2)
 FIRST, LAST = datetime(2010, 12, 1, tzinfo=UTC), datetime(2011, 12, 1, tzinfo=UTC)
 CORRECTION_DELAY = "1 millisecond"
 TURN_LOCK = 0x72657461
-FREQUENCIES = {"month": "MS", "week": "7D"}
+FREQUENCIES = {"month": "MS", "week": "7D", "hour": "h", "quarter": "15min"}
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS order_lines (
@@ -46,8 +46,12 @@ class RetailError(Exception):
     """The retail data are not installed as they should be."""
 
 
-def steps(start: datetime = FIRST, every: str = "month") -> Iterator[datetime]:
-    """The moments of the replay: a year of history first, then month by month, or every="week"."""
+def steps(start: datetime | None = None, every: str = "month") -> Iterator[datetime]:
+    """The moments of the replay: history up to ``start`` first, then by month, week, hour or quarter of an hour.
+
+    Months and weeks start after a year of history, hours and quarters with the last two days.
+    """
+    start = start or (FIRST if every in ("month", "week") else LAST - timedelta(days=2))
     return iter(pd.date_range(start, LAST, freq=FREQUENCIES[every]).to_pydatetime())
 
 

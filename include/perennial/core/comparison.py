@@ -36,11 +36,16 @@ class Judgement:
 
 @dataclass(frozen=True, kw_only=True)
 class Gain:
-    """Relative gain of the challenger (positive: better) with one-sided bounds at the gate's confidence."""
+    """Relative gain of the challenger (positive: better) with one-sided bounds at the gate's confidence, and its rows."""
 
     estimate: float
     lower: float
     upper: float
+    rows: int
+
+    def rows_to_tell(self, margin: float) -> float:
+        """How many rows would show "not inferior", if the true gain were the estimate, or none where that is negative."""
+        return rows_in_reach(self.rows, self.estimate, self.lower, max(self.estimate, 0.0), margin)
 
 
 def relative_gain(
@@ -61,7 +66,7 @@ def relative_gain(
     drawn = _gain((weights @ sums).T, (weights @ np.bincount(codes)), metric)
     widen = np.sqrt(groups / (groups - 1)) * t.ppf(confidence, groups - 1) / norm.ppf(confidence)
     lower, upper = (estimate + widen * (np.quantile(drawn, share) - estimate) for share in (1 - confidence, confidence))
-    return Gain(estimate=float(estimate), lower=float(lower), upper=float(upper))
+    return Gain(estimate=float(estimate), lower=float(lower), upper=float(upper), rows=len(codes))
 
 
 def _gain(totals: np.ndarray, rows: np.ndarray | int, metric: Metric) -> np.ndarray:
@@ -157,4 +162,7 @@ def _decide(
         return "promote", f"Not inferior within {gate.margin:.1%}: {bounds}."
     if gain.upper < 0:
         return "keep", f"Worse than the champion: {bounds}."
-    return "inconclusive", f"Cannot tell within {gate.margin:.1%}: {bounds}."
+    needed = gain.rows_to_tell(gate.margin)
+    return "inconclusive", (
+        f"Cannot tell within {gate.margin:.1%}: {bounds}. About {needed:,.0f} rows would tell; there were {gain.rows:,}."
+    )

@@ -73,3 +73,6 @@ WHERE o.run_id = %(run_id)s ORDER BY o.model, o.country;
 
 -- newest_run: the last planned run of a fleet whose data reach a moment
 SELECT id, as_of, finished_at FROM runs WHERE fleet = %(fleet)s ORDER BY planned_at DESC LIMIT 1;
+
+-- last_release_of: when a run made its last release
+SELECT max(released_at) AS released_at FROM releases WHERE run_id = %(run_id)s;
