@@ -1,5 +1,7 @@
 """The border: our errors as task states, Airflow's Connections as DSNs and store URLs."""
 
+from datetime import UTC, datetime
+from types import SimpleNamespace
 from unittest.mock import ANY
 
 import psycopg2.extensions
@@ -19,7 +21,10 @@ from perennial.errors import (
     SourceMismatch,
     StoreError,
 )  # fmt: skip
+from perennial.steps.plan import Request
 from perennial_airflow import border
+
+LOGICAL_DATE = datetime(2011, 5, 1, tzinfo=UTC)
 
 
 def cross(error):
@@ -125,3 +130,24 @@ def test_a_missing_key_fails_without_a_retry(world, variable):
 
 def test_the_specs_are_read_once_per_process():
     assert border.catalog() is border.catalog()
+
+
+def requested(run_type="manual", **params):
+    form = {"models": None, "countries": ["GB"], "force": False, "dry_run": False, "as_of": None, **params}
+    return border.request_of(form, SimpleNamespace(run_type=run_type, logical_date=LOGICAL_DATE))
+
+
+def test_a_trigger_form_becomes_a_request():
+    assert requested(force=True) == Request(countries=["GB"], force=True)
+    assert requested(as_of="2011-06-01T00:00:00Z").as_of == datetime(2011, 6, 1, tzinfo=UTC)
+
+
+def test_a_backfills_run_asks_for_the_data_as_of_its_date_unless_the_form_says_otherwise():
+    assert requested("backfill").as_of == LOGICAL_DATE
+    assert requested("backfill", as_of="2011-06-01").as_of == datetime(2011, 6, 1, tzinfo=UTC)
+    assert requested("scheduled").as_of is None
+
+
+def test_a_moment_that_is_none_fails_the_run_without_a_retry():
+    with pytest.raises(AirflowFailException, match="is no moment"):
+        requested(as_of="soon")

@@ -46,7 +46,7 @@ POINTER = re.compile(r"pointers/([^/]+)/([^/]+)\.json")
 
 @dataclass(frozen=True, kw_only=True)
 class Violation:
-    """A rule that is broken: its number in DESIGN's section 6, where, and how, in one sentence."""
+    """A rule that is broken: its number in RULES, where, and how, in one sentence."""
 
     rule: int
     where: str
