@@ -95,5 +95,13 @@ class CellTimeout(PerennialError):
     """A cell met its time limit."""
 
 
+class AddressError(Refused):
+    """An alert address cannot be used."""
+
+
+class Undelivered(PerennialError):
+    """A message could not be delivered."""
+
+
 class FleetFailed(Refused):
     """More cells failed than the fleet's limit allows."""
