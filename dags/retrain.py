@@ -2,7 +2,8 @@
 
 **plan** writes down which cells are due. Each **train** worker takes cell after cell: it fits a challenger, judges it
 against the champion on rows neither has seen, and publishes it when it is not inferior. **announce** says which champions
-moved. **report** is red when more cells failed than the fleet allows, and names each failed cell with its cause.
+moved. **report** tells the owners what happened to their cells (`perennial.messages`). It is red when more cells failed than
+the fleet allows, and names each failed cell with its cause.
 
 Trigger it by hand for some models or countries; *force* trains cells that are not due, *dry run* publishes nothing.
 Running it again, or clearing any task, is harmless. Each cell's log is a section of its worker's log; outcomes, verdicts and

@@ -29,7 +29,7 @@ COMPONENTS = {
     "triggerer": ("triggerer",),
 }
 PREFERRED_PORTS = range(8080, 8100)
-PORTS = ("api", "worker_log", "trigger_log", "scheduler_health")
+PORTS = ("api", "worker_log", "trigger_log", "scheduler_health", "mail")
 
 
 def secrets_of(paths: Paths) -> dict[str, str]:
@@ -85,6 +85,7 @@ def airflow_env(paths: Paths, postgres: Postgres, ports: Mapping[str, int]) -> d
         "AIRFLOW_CONN_PERENNIAL_DB": _connection(postgres, "perennial"),
         "AIRFLOW_CONN_SHOP_DB": _connection(postgres, "shop"),
         "AIRFLOW_CONN_PERENNIAL_STORE": json.dumps({"conn_type": "generic", "extra": {"url": paths.store.as_uri()}}),
+        "AIRFLOW_CONN_PERENNIAL_MAIL": _mail_connection(ports["mail"]),
         "PERENNIAL_SIGNING_KEY": str(private),
         "PERENNIAL_PUBLIC_KEYS": str(public),
         "NO_PROXY": ",".join(filter(None, (env.get("NO_PROXY"), "localhost", "127.0.0.1"))),
@@ -163,6 +164,17 @@ def password_file(paths: Paths) -> Path:
 def _connection(postgres: Postgres, database: str) -> str:
     facts = {"conn_type": "postgres", "host": str(postgres.socket_folder()), "login": "postgres", "schema": database}
     return json.dumps(facts)
+
+
+def mail_server(paths: Paths, ports: Mapping[str, int]) -> list[str]:
+    """A mail server that puts every message into a Maildir and sends none on."""
+    listen = ("-l", f"127.0.0.1:{ports['mail']}")
+    return [sys.executable, "-m", "aiosmtpd", "-n", *listen, "-c", "aiosmtpd.handlers.Mailbox", str(paths.mail)]
+
+
+def _mail_connection(port: int) -> str:
+    extra = {"from": "perennial@example.com", "security": "none"}
+    return json.dumps({"conn_type": "smtp", "host": "127.0.0.1", "port": port, "extra": extra})
 
 
 def _is_free(port: int) -> bool:

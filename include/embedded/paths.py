@@ -33,6 +33,10 @@ class Paths:
         return self.state / "logs"
 
     @property
+    def mail(self) -> Path:
+        return self.state / "mail"
+
+    @property
     def keys(self) -> Path:
         return self.state / "keys"
 

@@ -78,6 +78,7 @@ class Stack:
         shutil.copy(Path(__file__).with_name("airflow_local_settings.py"), self.paths.airflow / "config")
         self._migrate_airflow(progress, env)
         progress("starting Airflow")
+        self.processes.start("mail", components.mail_server(self.paths, ports))
         for name, arguments in components.COMPONENTS.items():
             self.processes.start(name, [sys.executable, "-m", "airflow", *arguments], components.component_env(name, env))
         self.url, self.user = f"http://localhost:{ports['api']}", components.USER

@@ -13,7 +13,7 @@ from perennial.errors import Fault, RecipeMissing, RequestError, RulesBroken, Sp
 from perennial.recipe import code_of, fleet_package, recipe_of
 from perennial.resources import Resources
 from perennial.settings import key_file, setting
-from perennial.spec import NAME, Model
+from perennial.spec import NAME, Fleet, Model, Source
 
 HEAVY = ("pandas", "sklearn", "great_expectations", "skops", "boto3", "psycopg2")
 
@@ -77,6 +77,7 @@ def check_models() -> str:
     models = [model for specs in catalog.fleets.values() for model in specs.models.values()]
     for model in models:
         faults += _recipe_faults(model)
+    faults += _address_faults(catalog)
     if os.environ.get("PERENNIAL_DATABASE_URL"):
         faults += [_missing_recipe(model, row.recipe) for model, row in _recipes_in_force() if not _has_code(model, row.recipe)]
     if faults:
@@ -94,6 +95,25 @@ def _recipe_faults(model: Model) -> list[Fault]:
         what = f"estimator() cannot be built: {type(error).__name__}: {error}"
         return [Fault(where=model.where, what=what, fix="Mend estimator().")]
     return []
+
+
+def _address_faults(catalog: Catalog) -> list[Fault]:
+    """Alert addresses that Apprise cannot read, by their number: an address may hold a token."""
+    from perennial.shell.delivery import is_readable
+
+    specs: list[Fleet | Model | Source] = list(catalog.sources.values())
+    for fleet in catalog.fleets.values():
+        specs += [fleet.fleet, *fleet.models.values()]
+    return [
+        Fault(
+            where=spec.where,
+            what=f"Apprise cannot read alert address {number} of owner {spec.owner.name}",
+            fix="Write e.g. mailto://team@example.com; https://appriseit.com/services lists all forms.",
+        )
+        for spec in specs
+        for number, address in enumerate(spec.owner.alerts, start=1)
+        if not is_readable(address)
+    ]
 
 
 def new_model(include: Path, fleet: str, name: str, source: str) -> str:

@@ -99,5 +99,13 @@ class RulesBroken(PerennialError):
     """What registry, lake and store hold breaks a rule."""
 
 
+class AddressError(Refused):
+    """An alert address cannot be used."""
+
+
+class Undelivered(PerennialError):
+    """A message could not be delivered."""
+
+
 class FleetFailed(Refused):
     """More cells failed than the fleet's limit allows."""

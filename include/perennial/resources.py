@@ -1,7 +1,7 @@
 """What the steps need of the outside world, handed in: database, store, keys, and how to reach a source."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,11 +10,32 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MailRelay:
+    """The server that mail to owners goes through. ``security``: ssl, starttls or none; ``sender``: the From address."""
+
+    host: str
+    port: int | None = None
+    login: str = ""
+    password: str = field(default="", repr=False)
+    sender: str = ""
+    security: str = "starttls"
+
+
+def no_mail() -> MailRelay | None:
+    """A deployment without a mail relay."""
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Resources:
-    """``database``: DSN of Perennial's PostgreSQL. ``source_dsn``: from a connection's name to a DSN."""
+    """``database``: DSN of Perennial's PostgreSQL. ``source_dsn``: from a connection's name to a DSN.
+
+    ``mail`` looks the mail relay up when a message waits, so that nothing else depends on it.
+    """
 
     database: str
     store: "Store"
     signing_key: Path
     public_keys: Path
     source_dsn: Callable[[str], str]
+    mail: Callable[[], MailRelay | None] = no_mail

@@ -38,11 +38,28 @@ def calling_line() -> str:
 
 @dataclass(frozen=True)
 class Owner:
-    """Who answers for a model or source. ``alerts`` are Apprise addresses; tier 1 is told at once."""
+    """Who answers for a model or source. ``alerts`` are Apprise addresses; tier 1 is told first."""
 
     name: str
     alerts: tuple[str, ...] = ()
     tier: int = 2
+
+    def faults(self, where: str) -> list[Fault]:
+        """What is not of the agreed form. `make check-models` also asks Apprise whether it can read the addresses."""
+        is_tuple = isinstance(self.alerts, tuple) and all(isinstance(address, str) for address in self.alerts)
+        checks = (
+            (isinstance(self.name, str) and bool(self.name.strip()), "an owner has no name", 'Write Owner("team").'),
+            (is_tuple, "an owner's alerts are not a tuple of addresses", 'Write alerts=("mailto://team@example.com",).'),
+            (isinstance(self.tier, int), f"an owner's tier {self.tier!r} is not a number", "Give 1, 2, …"),
+        )
+        return [Fault(where=where, what=what, fix=fix) for passed, what, fix in checks if not passed]
+
+
+def owner_faults(owner: object, where: str) -> list[Fault]:
+    """What is wrong with the owner of a spec."""
+    if isinstance(owner, Owner):
+        return owner.faults(where)
+    return [Fault(where=where, what="owner is not an Owner", fix='Write owner=Owner("team").')]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +154,6 @@ class Model:
         functions = {"examples": self.examples, "features": self.features, "estimator": self.estimator}
         checks = [
             (_is_name(self.name), f"model name {self.name!r} is not a name", "Use lower case, digits and _."),
-            (isinstance(self.owner, Owner), "owner is not an Owner", 'Write owner=Owner("team").'),
             (self.metric in METRICS, f"unknown metric {self.metric!r}", f"Use one of {', '.join(METRICS)}."),
             (_is_span(self.window), "window is not a positive span", "Write e.g. window=Days(180)."),
             (_is_span(self.holdout), "holdout is not a positive span", "Write e.g. holdout=Days(30)."),
@@ -153,6 +169,7 @@ class Model:
             for name, function in functions.items()
         ]  # fmt: skip
         found = [Fault(where=self.where, what=what, fix=fix) for passed, what, fix in checks if not passed]
+        found += owner_faults(self.owner, self.where)
         return found + (self.gate.faults(self.where) if isinstance(self.gate, Gate) else [])
 
 
@@ -182,12 +199,12 @@ class Fleet:
         wrong = [code for code in self.countries if not re.fullmatch(self.country_pattern, code)]
         checks = (
             (_is_name(self.name), f"fleet name {self.name!r} is not a name", "Use lower case, digits and _."),
-            (isinstance(self.owner, Owner), "owner is not an Owner", 'Write owner=Owner("team").'),
             (self.workers >= 1, f"workers is {self.workers}", "Give at least 1."),
             (0 <= self.failure_limit <= 1, "failure_limit is not in [0, 1]", "Give a share such as 0.1."),
             (not wrong, f"no country codes: {', '.join(wrong)}", "Use ISO 3166-1 alpha-2 or set country_pattern."),
         )
-        return [Fault(where=self.where, what=what, fix=fix) for passed, what, fix in checks if not passed]
+        found = [Fault(where=self.where, what=what, fix=fix) for passed, what, fix in checks if not passed]
+        return found + owner_faults(self.owner, self.where)
 
 
 @dataclass(frozen=True)
@@ -234,7 +251,6 @@ class Source:
         times = [name for name in (self.event_time, self.changed_at) if types.get(name, "timestamp") != "timestamp"]
         checks = (
             (_is_name(self.name), f"source name {self.name!r} is not a name", "Use lower case, digits and _."),
-            (isinstance(self.owner, Owner), "owner is not an Owner", 'Write owner=Owner("team").'),
             (not missing, f"no Column for {', '.join(missing)}", "Declare it in columns."),
             (not unknown, f"unknown column types: {', '.join(unknown)}", f"Use {', '.join(COLUMN_TYPES)}."),
             (not times, f"{', '.join(times)} must be of type timestamp", "Change the Column."),
@@ -242,7 +258,8 @@ class Source:
             (self.max_commit_lag >= timedelta(0), "max_commit_lag is negative", "Give e.g. Seconds(5)."),
             (callable(self.expectations), "expectations is not a function", "Write def expectations() in this file."),
         )
-        return [Fault(where=self.where, what=what, fix=fix) for passed, what, fix in checks if not passed]
+        found = [Fault(where=self.where, what=what, fix=fix) for passed, what, fix in checks if not passed]
+        return found + owner_faults(self.owner, self.where)
 
 
 def _is_name(value: object) -> bool:

@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from airflow.sdk import Connection
+from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, AirflowSkipException
 
 from perennial.catalog import Catalog, load_catalog
@@ -13,11 +15,12 @@ from perennial.errors import NothingToDo, Refused, SettingsError
 from perennial.settings import key_file
 
 if TYPE_CHECKING:
-    from perennial.resources import Resources
+    from perennial.resources import MailRelay, Resources
     from perennial.steps.plan import Request
 
 DATABASE = "perennial_db"
 STORE = "perennial_store"
+MAIL = "perennial_mail"
 
 
 @contextmanager
@@ -49,6 +52,7 @@ def resources() -> "Resources":
         signing_key=key_file("PERENNIAL_SIGNING_KEY"),
         public_keys=key_file("PERENNIAL_PUBLIC_KEYS"),
         source_dsn=lambda name: dsn_of(_connection(name)),
+        mail=mail_relay,
     )
 
 
@@ -70,6 +74,31 @@ def store_of(connection: Any) -> tuple[str, dict[str, Any]]:
     if connection.login:
         extra |= {"aws_access_key_id": connection.login, "aws_secret_access_key": connection.password}
     return url, extra
+
+
+def mail_relay() -> "MailRelay | None":
+    """The mail relay of the connection perennial_mail, None where there is none: it is optional."""
+    try:
+        return relay_of(Connection.get(MAIL))
+    except AirflowNotFoundException:
+        return None
+
+
+def relay_of(connection: Any) -> "MailRelay":
+    """The mail relay of an SMTP Connection; its extra holds ``from`` and ``security``."""
+    from perennial.resources import MailRelay
+
+    extra = connection.extra_dejson
+    return MailRelay(
+        host=connection.host or "", port=connection.port, login=connection.login or "", password=connection.password or "",
+        sender=str(extra.get("from", "")), security=str(extra.get("security", "starttls")),
+    )  # fmt: skip
+
+
+def run_url(dag_id: str, run_id: str) -> str:
+    """Airflow's page of a run, empty where Airflow does not know its own address."""
+    base = conf.get("api", "base_url", fallback="") or ""
+    return f"{base.rstrip('/')}/dags/{dag_id}/runs/{quote(run_id)}" if base else ""
 
 
 def _connection(name: str) -> Any:

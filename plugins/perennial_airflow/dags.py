@@ -7,7 +7,7 @@ from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, P
 
 from perennial.catalog import FleetSpecs
 from perennial.spec import Source
-from perennial_airflow.border import catalog, request_of, stepping
+from perennial_airflow.border import catalog, request_of, run_url, stepping
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 AS_OF = "Train as of that moment of the data, not of the newest rows. A backfill sets it to each of its dates."
@@ -94,10 +94,11 @@ def retrain_dag(specs: FleetSpecs, doc: str) -> DAG:
 
         @task(trigger_rule="all_done", retries=0)
         def report(run_id: str) -> dict[str, int]:
-            """Say what the run came to; fails when more cells failed than the fleet allows."""
+            """Say what the run came to and tell the owners; fails when more cells failed than the fleet allows."""
             from perennial.steps.report import report as step
 
-            return stepping(step, catalog(), _run_of(fleet.name, run_id))  # type: ignore[no-any-return]
+            url = run_url(f"retrain_{fleet.name}", run_id)
+            return stepping(step, catalog(), _run_of(fleet.name, run_id), url)  # type: ignore[no-any-return]
 
         trained = train.expand_kwargs(plan())  # type: ignore[arg-type]
         trained >> [announce(), report()]  # type: ignore[call-arg]

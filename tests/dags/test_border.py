@@ -121,6 +121,45 @@ def test_a_store_without_an_url_is_refused_by_name(world):
         border.stepping(lambda resources: resources)
 
 
+def relay(**facts):
+    return border.relay_of(Connection(conn_id="perennial_mail", conn_type="smtp", **facts))
+
+
+def test_a_mail_relay_is_a_server_a_sender_and_its_security():
+    extra = '{"from": "perennial@example.com", "security": "ssl"}'
+    found = relay(host="smtp.example.com", port=465, login="ada", password="p@s/s", extra=extra)
+    assert (found.host, found.port, found.login, found.password) == ("smtp.example.com", 465, "ada", "p@s/s")
+    assert (found.sender, found.security) == ("perennial@example.com", "ssl")
+
+
+def test_a_mail_relay_that_says_nothing_of_security_is_used_with_starttls():
+    assert relay(host="smtp.example.com").security == "starttls"
+
+
+def test_the_mail_relay_is_optional_and_looked_up_when_it_is_asked_for(world):
+    resources = border.stepping(lambda resources: resources)
+    assert resources.mail() is None
+    world.patch.setenv("AIRFLOW_CONN_PERENNIAL_MAIL", '{"conn_type": "smtp", "host": "smtp.example.com"}')
+    assert resources.mail().host == "smtp.example.com"
+
+
+def test_an_empty_mail_connection_is_none(world):
+    world.patch.setenv("AIRFLOW_CONN_PERENNIAL_MAIL", "")
+    assert border.mail_relay() is None
+
+
+def test_a_runs_page_is_below_airflows_address(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com/base/")
+    found = border.run_url("retrain_zoo", "scheduled__2026-01-01T00:00:00+00:00")
+    page = "scheduled__2026-01-01T00%3A00%3A00%2B00%3A00"
+    assert found == f"https://airflow.example.com/base/dags/retrain_zoo/runs/{page}"
+
+
+def test_without_an_address_of_airflow_a_run_has_no_page(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "")
+    assert border.run_url("retrain_zoo", "run") == ""
+
+
 @pytest.mark.parametrize("variable", ["PERENNIAL_SIGNING_KEY", "PERENNIAL_PUBLIC_KEYS"])
 def test_a_missing_key_fails_without_a_retry(world, variable):
     world.patch.delenv(variable)

@@ -1,9 +1,15 @@
 """Whole DAGs over a real database: what the states of runs and tasks say."""
 
+import json
+import mailbox
+import socket
 from dataclasses import replace
 
 import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.handlers import Mailbox
 
+from perennial import Owner
 from perennial.catalog import RefusedSpec
 from perennial.errors import Fault
 
@@ -82,6 +88,31 @@ def test_a_failing_cell_fails_the_run_and_the_report_names_it(two_countries, cap
     assert two_countries.outcomes() == {"weight/GB": "published", "weight/FR": "failed"}
     assert "1 of 2 cells of run" in (said := capsys.readouterr().out)
     assert "weight/FR: StoreError" in said
+
+
+@pytest.fixture
+def maildir(world, tmp_path):
+    """Where a real SMTP server puts what comes through the connection perennial_mail."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = Controller(Mailbox(tmp_path / "mail"), hostname="127.0.0.1", port=port)
+    server.start()
+    extra = {"from": "perennial@example.com", "security": "none"}
+    connection = {"conn_type": "smtp", "host": "127.0.0.1", "port": port, "extra": extra}
+    world.patch.setenv("AIRFLOW_CONN_PERENNIAL_MAIL", json.dumps(connection))
+    yield mailbox.Maildir(tmp_path / "mail")
+    server.stop()
+
+
+def test_the_owner_is_told_with_the_page_of_the_run(two_countries, maildir):
+    two_countries.patch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com")
+    two_countries.keep("weight", owner=Owner("keepers", alerts=("mailto://keepers@example.com",)), features=broken, attempts=1)
+    assert two_countries.retrain()[0] == "failed"
+    (letter,) = maildir.values()
+    assert (letter["To"], letter["Subject"]) == ("keepers@example.com", "[zoo] 2 of 2 cells failed")
+    text = letter.get_payload(decode=True).decode()
+    assert "https://airflow.example.com/dags/retrain_zoo/runs/manual__" in text
 
 
 def test_within_the_failure_limit_a_failing_cell_leaves_the_run_green(two_countries):

@@ -58,6 +58,13 @@ def test_champions_are_published_and_replaced(cycles, stack):
     assert max(row.seq for row in releases if row.country == "GB") >= 2
 
 
+def test_the_owner_has_a_mail_of_each_run_that_published(cycles, stack):
+    published = rows(stack, "SELECT DISTINCT run_id FROM outcomes WHERE state = 'published'")
+    told = rows(stack, "SELECT owner, state FROM messages")
+    assert [(message.owner, message.state) for message in told] == [("pricing", "sent")] * len(published)
+    assert len(list((stack.paths.mail / "new").iterdir())) == len(published) > 0
+
+
 def test_every_row_of_the_shop_is_landed_once(cycles, stack):
     import psycopg2
 

@@ -44,6 +44,9 @@ def test_two_specs_that_say_the_same_are_equal_wherever_they_stand():
     [
         ({"name": "Weight"}, "model name 'Weight' is not a name"),
         ({"owner": "keepers"}, "owner is not an Owner"),
+        ({"owner": Owner("")}, "an owner has no name"),
+        ({"owner": Owner("keepers", alerts="mailto://keepers@example.com")}, "an owner's alerts are not a tuple of addresses"),
+        ({"owner": Owner("keepers", tier="high")}, "an owner's tier 'high' is not a number"),
         ({"metric": "accuracy"}, "unknown metric 'accuracy'"),
         ({"window": 60}, "window is not a positive span"),
         ({"holdout": Days(0)}, "holdout is not a positive span"),

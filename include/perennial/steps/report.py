@@ -1,4 +1,4 @@
-"""Report: what a run came to, whether that is within the fleet's limit, and which champions moved."""
+"""Report: what a run came to, whether that is within the fleet's limit, who is told, and which champions moved."""
 
 import logging
 from collections import Counter, defaultdict
@@ -6,56 +6,63 @@ from typing import Any
 
 from perennial.catalog import Catalog
 from perennial.cell import Cell
+from perennial.core.messages import Result
 from perennial.errors import ArtifactError, FleetFailed, NothingToDo, ObjectMissing
 from perennial.resources import Resources
 from perennial.shell.database import Connection, connect, fetch, fetch_one, run
 from perennial.shell.keys import read_public_keys
 from perennial.steps.manifests import ManifestRef, read_pointer
 from perennial.steps.publishing import write_pointer
+from perennial.steps.tell import tell
 
 logger = logging.getLogger(__name__)
 
 UNFINISHED = "No worker brought it to an end. See the logs of the run's train tasks."
 
 
-def report(resources: Resources, catalog: Catalog, run_id: str) -> dict[str, int]:
-    """Outcomes by state. Raises FleetFailed, naming each failed cell and cause, beyond the fleet's failure limit.
+def report(resources: Resources, catalog: Catalog, run_id: str, run_url: str = "") -> dict[str, int]:
+    """Outcomes by state, after the owners were told. ``run_url`` is where they look.
 
-    A planned cell that no worker ended is failed here. A run without a plan has failed.
+    Raises FleetFailed, naming each failed cell and cause, beyond the fleet's failure limit. A planned cell that no worker
+    ended is failed here. A run without a plan has failed; its id begins with the fleet's name.
     """
     database = connect(resources.database)
     try:
         planned = fetch_one(database, "run_of", id=run_id)
-        if planned is None:
-            raise FleetFailed(f"Run {run_id} has no plan: its plan task failed. See that task's log.")
-        _close(database, run_id)
-        outcomes = fetch(database, "outcomes_of", run_id=run_id)
-        run(database, "finish_run", id=run_id)
+        outcomes = _finish(database, run_id) if planned else None
     finally:
         database.close()
-    for outcome in outcomes:
-        logger.info("%s/%s: %s. %s", outcome.model, outcome.country, outcome.state, outcome.reason)
-    _check_limit(outcomes, catalog.fleet(planned.fleet).fleet.failure_limit, run_id)
+    fleet_name = planned.fleet if planned else run_id.partition("/")[0]
+    limit = catalog.fleet(fleet_name).fleet.failure_limit
+    result = Result(run_id=run_id, url=run_url, outcomes=outcomes, limit=limit)
+    tell(resources, catalog, fleet_name, result)
+    if outcomes is None:
+        raise FleetFailed(f"Run {run_id} has no plan: its plan task failed. See that task's log.")
+    if result.is_beyond_limit:
+        raise FleetFailed(_causes(outcomes, run_id))
     return dict(Counter(outcome.state for outcome in outcomes))
 
 
-def _close(database: Connection, run_id: str) -> None:
+def _finish(database: Connection, run_id: str) -> list[Any]:
     for row in fetch(database, "pending", run_id=run_id, source=None, near=None):
         run(
             database, "decide", run_id=run_id, model=row.model, country=row.country, state="failed", reason=UNFINISHED,
             version=None, verdict=None, release_seq=None, seconds=None,
         )  # fmt: skip
+    outcomes = fetch(database, "outcomes_of", run_id=run_id)
+    run(database, "finish_run", id=run_id)
+    for outcome in outcomes:
+        logger.info("%s/%s: %s. %s", outcome.model, outcome.country, outcome.state, outcome.reason)
+    return outcomes
 
 
-def _check_limit(outcomes: list[Any], limit: float, run_id: str) -> None:
+def _causes(outcomes: list[Any], run_id: str) -> str:
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
-    if not failed or len(failed) <= limit * len(outcomes):
-        return
     by_cause: dict[str, list[str]] = defaultdict(list)
     for outcome in failed:
         by_cause[outcome.reason].append(f"{outcome.model}/{outcome.country}")
     causes = "\n".join(f"{', '.join(cells)}: {reason}" for reason, cells in by_cause.items())
-    raise FleetFailed(f"{len(failed)} of {len(outcomes)} cells of run {run_id} failed:\n{causes}")
+    return f"{len(failed)} of {len(outcomes)} cells of run {run_id} failed:\n{causes}"
 
 
 def announce(resources: Resources, catalog: Catalog, fleet_name: str) -> list[str]:

@@ -61,9 +61,10 @@ UPDATE runs SET finished_at = coalesce(finished_at, now()) WHERE id = %(id)s;
 
 -- outcomes_of: every planned cell of a run, the champion it met, and what decided it
 SELECT o.model, o.country, o.state, o.reason, o.seconds, o.version, o.release_seq, v.decision, v.gates, v.against_seq,
-       v.rows, champion.seq AS champion_seq, champion.to_version AS champion
+       v.rows, champion.seq AS champion_seq, champion.to_version AS champion, (made.metrics ->> 'gain')::float AS gain
 FROM outcomes AS o
 LEFT JOIN verdicts AS v ON v.id = o.verdict
+LEFT JOIN versions AS made ON made.id = o.version
 LEFT JOIN LATERAL (
     SELECT r.seq, r.to_version FROM releases AS r
     WHERE r.model = o.model AND r.country = o.country AND r.seq IS DISTINCT FROM o.release_seq

@@ -1,0 +1,118 @@
+"""Tell: one message to each owner of what a run came to, delivered now or by the fleet's next reports."""
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from perennial.catalog import Catalog, FleetSpecs
+from perennial.core.messages import Result, messages_of, owners_of
+from perennial.errors import AddressError, Undelivered
+from perennial.resources import MailRelay, Resources
+from perennial.shell.database import Connection, connect, fetch, fetch_one, run, transaction
+from perennial.shell.delivery import Place, places_of, send
+
+logger = logging.getLogger(__name__)
+
+PAUSES_SECONDS = (0, 1, 3)
+PATIENCE_SECONDS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """How a delivery went: where the message is by now, how often it was tried, and why it is not everywhere."""
+
+    reached: list[str]
+    tries: int
+    error: str
+
+
+def tell(resources: Resources, catalog: Catalog, fleet_name: str, result: Result) -> None:
+    """Write down what each owner is told of a run, and deliver all that waits in the fleet. Never raises.
+
+    A message is sent by one report at a time and, once sent, never again. A crash after a server has taken it and before
+    its row says so repeats it: at least once then. What cannot be delivered waits for the fleet's next reports, for a day.
+    """
+    try:
+        specs = catalog.fleet(fleet_name)
+        database = connect(resources.database)
+        try:
+            _write(database, specs, result)
+            _deliver_waiting(resources, database, specs, result.run_id)
+        finally:
+            database.close()
+    except Exception:
+        logger.exception(
+            "Telling the owners of run %s ended early. The run is unaffected; what perennial.messages holds goes out with the "
+            "fleet's next report.",
+            result.run_id,
+        )
+
+
+def _write(database: Connection, specs: FleetSpecs, result: Result) -> None:
+    owners = owners_of(specs)
+    for message in messages_of(specs, result):
+        state = "pending" if owners[message.owner].alerts else "nobody to tell"
+        is_new = run(
+            database, "add_message", run_id=result.run_id, fleet=specs.fleet.name, state=state, **asdict(message)
+        )  # fmt: skip
+        if is_new and state != "pending":
+            logger.warning("Nobody to tell: %s has no alerts in its specs. %s", message.owner, message.subject)
+
+
+def _deliver_waiting(resources: Resources, database: Connection, specs: FleetSpecs, run_id: str) -> None:
+    """Deliver until nothing is left or patience ends; an owner who cannot be reached is tried with one message only."""
+    waiting = fetch(database, "waiting_messages", fleet=specs.fleet.name, run_id=run_id)
+    relay = resources.mail() if waiting else None
+    owners, unreachable = owners_of(specs), set()
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    for row in waiting:
+        if row.owner not in unreachable and time.monotonic() < deadline:
+            alerts = owners[row.owner].alerts if row.owner in owners else ()
+            if not _deliver(database, row, alerts, relay):
+                unreachable.add(row.owner)
+    for row in fetch(database, "give_up_messages", fleet=specs.fleet.name):
+        logger.warning("Gave up telling %s of run %s after a day: %s", row.owner, row.run_id, row.error)
+
+
+def _deliver(database: Connection, waiting: Any, alerts: Iterable[str], relay: MailRelay | None) -> bool:
+    """Deliver one message, unless another report is at it or has done it; False when it still waits."""
+    with transaction(database):
+        message = fetch_one(database, "claim_message", run_id=waiting.run_id, owner=waiting.owner)
+        if message is None:
+            return True
+        made = _send(places_of(alerts), relay, message)
+        is_delivered = bool(made.reached) and not made.error
+        run(
+            database, "record_delivery", run_id=message.run_id, owner=message.owner, delivered=is_delivered, **asdict(made)
+        )  # fmt: skip
+    if is_delivered:
+        logger.info("Told %s of run %s: %s", message.owner, message.run_id, ", ".join(made.reached))
+    else:
+        logger.warning(
+            "Could not tell %s of run %s, the next report tries again: %s", message.owner, message.run_id, made.error
+        )
+    return is_delivered
+
+
+def _send(places: list[Place], relay: MailRelay | None, message: Any) -> Delivery:
+    """Try every place that the message has not reached, with growing pauses; an address that cannot be used only once."""
+    reached, tries = list(message.reached), 0
+    errors: dict[str, str] = {} if places else {"nowhere": "The owner has no address any more."}
+    left = [place for place in places if place.name not in reached]
+    for pause in PAUSES_SECONDS:
+        if left:
+            time.sleep(pause)
+            tries += 1
+        again = []
+        for place in left:
+            errors.pop(place.name, None)
+            try:
+                send(place, relay, message.subject, message.body)
+                reached.append(place.name)
+            except (AddressError, Undelivered) as error:
+                errors[place.name] = str(error)
+                again += [place] if isinstance(error, Undelivered) else []
+        left = again
+    return Delivery(reached=reached, tries=tries, error="; ".join(f"{name}: {why}" for name, why in errors.items()))

@@ -1,0 +1,44 @@
+"""What `make check-models` refuses beyond the specs' own faults."""
+
+import pytest
+from trees import FLEET, MODEL, SOURCE
+
+from perennial import authoring
+from perennial.errors import SpecError
+
+
+@pytest.fixture
+def checked(tree, monkeypatch):
+    """Checks the tree; returns the faults."""
+
+    def check():
+        monkeypatch.delenv("PERENNIAL_DATABASE_URL", raising=False)
+        monkeypatch.setattr(authoring, "load_catalog", tree.catalog)
+        try:
+            authoring.check_models()
+        except SpecError as error:
+            return str(error).splitlines()
+        return []
+
+    return check
+
+
+def test_addresses_that_apprise_can_read_are_no_fault(tree, checked):
+    tree.model(MODEL.replace('Owner("keepers")', 'Owner("keepers", alerts=("mailto://keepers@example.com",))'))
+    assert checked() == []
+
+
+def test_an_address_that_apprise_cannot_read_is_named_by_line_and_number_and_not_shown(tree, checked):
+    alerts = '("mailto://keepers@example.com", "slack://hunter2")'
+    path = tree.model(MODEL.replace('Owner("keepers")', f'Owner("keepers", alerts={alerts})'))
+    line = MODEL.splitlines().index("weight = Model(") + 1
+    assert checked() == [
+        f"{path}:{line}: Apprise cannot read alert address 2 of owner keepers. "
+        "Write e.g. mailto://team@example.com; https://appriseit.com/services lists all forms."
+    ]
+
+
+def test_the_addresses_of_fleets_and_sources_are_read_too(tree, checked):
+    tree.write("models/zoo/__init__.py", FLEET.replace('Owner("keepers")', 'Owner("keepers", alerts=("mailto://",))'))
+    tree.write("sources/sightings.py", SOURCE.replace('Owner("rangers")', 'Owner("rangers", alerts=("rangers",))'))
+    assert [fault.partition(" of ")[2].partition(".")[0] for fault in checked()] == ["owner rangers", "owner keepers"]
