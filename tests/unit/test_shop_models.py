@@ -6,11 +6,12 @@ import pytest
 from shop import START, a_shop, lines
 
 from models.shop.price import price
+from models.shop.quantity import quantity
 from perennial.core.artifacts import decode_estimator, encode_estimator
 from perennial.core.examples import checked_features, matured_examples
 from perennial.core.metrics import METRICS, predict
 
-MODELS = (price,)
+MODELS = (price, quantity)
 ROWS = a_shop()
 AS_OF = ROWS["invoice_date"].max()
 MOMENTS = (START + pd.Timedelta(days=130, hours=10), START + pd.Timedelta(days=150), START + pd.Timedelta(days=189, hours=17))
