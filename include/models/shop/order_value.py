@@ -33,8 +33,8 @@ def features(examples):
             "weekday": opened.weekday.astype(float),
             "has_customer": examples["customer_id"].notna().astype(float),
             "orders": examples["past_number"],
-            "mean_log_value": examples["past_mean"],
-            "days_since": examples["past_days_since"],
+            "mean_log_value": examples["past_mean"].fillna(0.0),
+            "days_since": examples["past_days_since"].fillna(HISTORY_DAYS + 1),
         },
         index=examples.index,
     )
