@@ -1,6 +1,7 @@
 """The logarithm of an invoice line's unit price, from the history of its product."""
 
 from models.shop import shop
+from models.shop._lines import sales
 from perennial import Cadence, Days, Gate, Model, Owner
 
 HISTORY = ["code", "code_kind", "family", "last_word"]
@@ -8,17 +9,11 @@ PLAIN = ["log_quantity", "has_customer"]
 
 
 def examples(rows, as_of):
-    """One row per clean line: no cancellation, no adjustment, nothing free, a product and not postage."""
+    """One row per clean line."""
     import numpy as np
     import pandas as pd
 
-    clean = (
-        ~rows["invoice"].str.startswith(("C", "A"))
-        & (rows["quantity"] > 0)
-        & (rows["price"] > 0)
-        & rows["stock_code"].str.match(r"\d{5}")
-    )
-    lines = rows[clean]
+    lines = sales(rows)
     return pd.DataFrame(
         {
             "event_time": lines["invoice_date"],
