@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from perennial.cell import Cell
 from perennial.errors import Fault, RequestError, SpecError
+from perennial.settings import spec_package
 from perennial.spec import NAME, Fleet, Model, Owner, Source
 
 T = TypeVar("T")
@@ -79,8 +80,13 @@ class Catalog:
         return (*self.faults, *(fault for spec in refused for fault in spec.faults))
 
 
-def load_catalog(models: str = "models", sources: str = "sources") -> Catalog:
-    """Import every spec below the two packages. A spec that cannot be imported or is wrong never hides the others."""
+def load_catalog(models: str | None = None, sources: str | None = None) -> Catalog:
+    """Import every spec below two packages, by default those of PERENNIAL_MODELS and PERENNIAL_SOURCES.
+
+    A spec that cannot be imported or is wrong never hides the others.
+    """
+    models = models or spec_package("PERENNIAL_MODELS", "models")
+    sources = sources or spec_package("PERENNIAL_SOURCES", "sources")
     found, source_faults = _load_sources(sources)
     fleets, fleet_faults = {}, []
     for name in _submodules(models):

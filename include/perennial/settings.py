@@ -1,5 +1,6 @@
-"""Settings from the environment, for commands that run outside Airflow."""
+"""Settings from the environment."""
 
+import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,3 +22,18 @@ def key_file(name: str, environment: Mapping[str, str] = os.environ) -> Path:
     if not path.is_file():
         raise SettingsError(f"{name} names {path}, which does not exist.")
     return path
+
+
+def spec_package(name: str, default: str, environment: Mapping[str, str] = os.environ) -> str:
+    """The package whose specs are used: the variable's, for those who keep theirs elsewhere, or the tree's own.
+
+    Raises SettingsError when there is no such package on the import path.
+    """
+    package = environment.get(name, "") or default
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.submodule_search_locations is None:
+        raise SettingsError(f"{name} names {package!r}, which is no package on the import path. Add its parent to PYTHONPATH.")
+    return package

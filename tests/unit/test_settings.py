@@ -3,7 +3,7 @@
 import pytest
 
 from perennial.errors import SettingsError
-from perennial.settings import key_file, setting
+from perennial.settings import key_file, setting, spec_package
 
 
 @pytest.mark.parametrize("environment", [{}, {"PERENNIAL_STORE_URL": ""}])
@@ -26,3 +26,14 @@ def test_a_key_file_that_exists_is_its_path(tmp_path):
     path = tmp_path / "key.pem"
     path.touch()
     assert key_file("KEY", {"KEY": str(path)}) == path
+
+
+def test_specs_are_the_trees_own_unless_a_variable_names_others():
+    assert spec_package("PERENNIAL_MODELS", "models", {}) == "models"
+    assert spec_package("PERENNIAL_MODELS", "models", {"PERENNIAL_MODELS": "toy_models"}) == "toy_models"
+
+
+@pytest.mark.parametrize("package", ["no_such_thing", "no.such.thing", "toy_models.zoo.weight", "../models"])
+def test_a_package_of_specs_that_is_none_is_named(package):
+    with pytest.raises(SettingsError, match=r"PERENNIAL_MODELS names .* which is no package on the import path"):
+        spec_package("PERENNIAL_MODELS", "models", {"PERENNIAL_MODELS": package})
