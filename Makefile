@@ -18,7 +18,7 @@ export GX_ANALYTICS_ENABLED := false
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run replay stop test check unit integration dags stack bench-ingest check-models new-model try freeze champions lock clean
+.PHONY: help setup run replay stop test check unit integration dags stack bench-ingest check-models new-model try audit freeze champions lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -77,6 +77,9 @@ new-model: $(VENV)/.core ## write a skeleton: FLEET=shop NAME=my_model SOURCE=or
 
 try: $(VENV)/.core ## train and judge one cell, publish nothing: MODEL=price COUNTRY=FR
 	@$(BIN)/python -m embedded exec -- $(BIN)/python -m perennial try --model "$(MODEL)" --country "$(COUNTRY)"
+
+audit: $(VENV)/.core ## check what the state folder holds against every rule; DEEP=1 loads the champions, too
+	@$(BIN)/python -m embedded exec -- $(BIN)/python -m perennial audit $(if $(DEEP),--deep)
 
 freeze: $(VENV)/.core ## keep superseded recipes that champions still need
 	@$(BIN)/python -m embedded exec -- $(BIN)/python -m perennial freeze

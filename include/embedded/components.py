@@ -105,6 +105,7 @@ def command_env(paths: Paths, postgres: Postgres) -> dict[str, str]:
         "PERENNIAL_STORE_URL": paths.store.as_uri(),
         "PERENNIAL_SIGNING_KEY": str(private),
         "PERENNIAL_PUBLIC_KEYS": str(public),
+        "PERENNIAL_SOURCE_SHOP_DB": postgres.dsn("shop"),
     }
 
 

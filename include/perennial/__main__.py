@@ -14,6 +14,17 @@ INCLUDE = Path(__file__).resolve().parents[1]
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; 1 when it refuses, with the reason on standard error."""
+    chosen = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        print(chosen.run(chosen))
+    except PerennialError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="perennial", description="Continuous retraining for fleets of models.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add(commands, "check-models", "check every spec and recipe, and what parsing costs", lambda a: authoring.check_models())
@@ -40,15 +51,15 @@ def main(arguments: list[str] | None = None) -> int:
         "keep recipes that champions need and the tree has lost",
         lambda a: authoring.freeze(INCLUDE),
     )
+    check = _add(
+        commands,
+        "audit",
+        "check registry, lake and store against every rule",
+        lambda a: authoring.audit(a.deep),
+    )
+    check.add_argument("--deep", action="store_true", help="load the fits of every champion, too")
     _add(commands, "migrate", "bring Perennial's database up to date", lambda a: authoring.migrate())
-    chosen = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    try:
-        print(chosen.run(chosen))
-    except PerennialError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return parser
 
 
 def _add(

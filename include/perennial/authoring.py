@@ -9,7 +9,7 @@ from typing import Any
 
 from perennial.catalog import Catalog, FleetSpecs, load_catalog
 from perennial.cell import Cell
-from perennial.errors import Fault, RecipeMissing, RequestError, SpecError
+from perennial.errors import Fault, RecipeMissing, RequestError, RulesBroken, SpecError
 from perennial.recipe import code_of, fleet_package, recipe_of
 from perennial.resources import Resources
 from perennial.settings import key_file, setting
@@ -130,6 +130,17 @@ def migrate() -> str:
 
     applied = apply(setting("PERENNIAL_DATABASE_URL"))
     return f"Applied {', '.join(applied)}." if applied else "The database is up to date."
+
+
+def audit(deep: bool) -> str:
+    """Check registry, lake and store against every rule. Raises RulesBroken with the violations."""
+    from perennial.steps.audit import examine
+
+    findings = examine(environment_resources(), load_catalog(), deep=deep)
+    lines = findings.lines()
+    if findings.violations:
+        raise RulesBroken("\n".join([*lines, "", *map(str, findings.violations)]))
+    return "\n".join(lines)
 
 
 def try_cell(model: str, country: str) -> str:

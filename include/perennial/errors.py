@@ -95,5 +95,9 @@ class CellTimeout(PerennialError):
     """A cell met its time limit."""
 
 
+class RulesBroken(PerennialError):
+    """What registry, lake and store hold breaks a rule."""
+
+
 class FleetFailed(Refused):
     """More cells failed than the fleet's limit allows."""

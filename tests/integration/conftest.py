@@ -13,7 +13,7 @@ import numpy as np
 import psycopg2
 import pytest
 from psycopg2.extras import execute_values
-from toolbox import write_keys
+from toolbox import TABLE, execute, write_keys
 
 from embedded.postgres import Postgres
 from perennial.catalog import Catalog, load_catalog
@@ -28,11 +28,6 @@ from perennial.steps.train import train
 NUMBERS = itertools.count()
 DAY = timedelta(days=1)
 START = datetime(2026, 1, 1, tzinfo=UTC)
-TABLE = """
-CREATE TABLE sightings (
-    id bigint, changed_at timestamptz NOT NULL DEFAULT now(), seen_at timestamptz, country text,
-    length double precision, weight double precision, PRIMARY KEY (id, changed_at))
-"""
 
 
 @pytest.fixture(scope="session")
@@ -49,15 +44,6 @@ def postgres() -> Iterator[Postgres]:
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def execute(dsn: str, statement: str, *values: Any) -> None:
-    """Run one statement in a connection of its own, committed."""
-    connection = psycopg2.connect(dsn)
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
-    connection.close()
 
 
 @pytest.fixture
@@ -160,22 +146,27 @@ class Zoo:
         self.catalog = replace(self.catalog, fleets={"zoo": replace(specs, models=models)})
 
 
+@pytest.fixture(scope="session")
+def open_zoo(keys: tuple[Path, Path]) -> Any:
+    """Opens zoos on two databases and a store; ``first``: of the numbers it gives to its rows and runs."""
+
+    def open_it(shop: str, database: str, store: Path, first: int = 1) -> Zoo:
+        resources = Resources(
+            database=database,
+            store=open_store(store.as_uri()),
+            signing_key=keys[0],
+            public_keys=keys[1],
+            source_dsn=lambda name: shop,
+        )
+        catalog = load_catalog("toy_models", "toy_sources")
+        return Zoo(shop=shop, resources=resources, catalog=catalog, ids=itertools.count(first), runs=itertools.count(first))
+
+    return open_it
+
+
 @pytest.fixture
-def zoo(new_database: Any, keys: tuple[Path, Path], tmp_path: Path) -> Zoo:
+def zoo(new_database: Any, open_zoo: Any, tmp_path: Path) -> Zoo:
     """A zoo without any row yet."""
-    shop = new_database(None)
-    execute(shop, TABLE)
-    resources = Resources(
-        database=new_database(),
-        store=open_store((tmp_path / "store").as_uri()),
-        signing_key=keys[0],
-        public_keys=keys[1],
-        source_dsn=lambda name: shop,
-    )
-    return Zoo(
-        shop=shop,
-        resources=resources,
-        catalog=load_catalog("toy_models", "toy_sources"),
-        ids=itertools.count(1),
-        runs=itertools.count(1),
-    )
+    made: Zoo = open_zoo(new_database(None), new_database(), tmp_path / "store")
+    execute(made.shop, TABLE)
+    return made

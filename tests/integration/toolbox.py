@@ -20,11 +20,18 @@ from perennial.shell.lake import open_batch
 from perennial.steps.manifests import pointer_key
 
 GB = Cell("weight", "GB")
+TABLE = """
+CREATE TABLE sightings (
+    id bigint, changed_at timestamptz NOT NULL DEFAULT now(), seen_at timestamptz, country text,
+    length double precision, weight double precision, PRIMARY KEY (id, changed_at))
+"""
 
 
 def execute(dsn: str, statement: str, *values: Any) -> None:
-    """One statement in a connection of its own, committed."""
-    with psycopg2.connect(dsn) as connection, connection.cursor() as cursor:
+    """Run one statement in a connection of its own, committed."""
+    connection = psycopg2.connect(dsn)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
         cursor.execute(statement, values)
     connection.close()
 

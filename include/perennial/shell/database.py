@@ -16,7 +16,7 @@ from perennial.errors import RegistryError
 MIGRATION_LOCK = 0x7065726E
 QUERY = re.compile(r"^-- (\w+): .*$", re.MULTILINE)
 
-__all__ = ["Connection", "Json", "connect", "fetch", "fetch_one", "migrate", "run", "transaction"]
+__all__ = ["Connection", "Json", "connect", "fetch", "fetch_one", "migrate", "moment", "run", "transaction"]
 
 
 def connect(dsn: str) -> Connection:
@@ -44,6 +44,18 @@ def transaction(connection: Connection) -> Iterator[None]:
     finally:
         if not connection.closed:
             connection.autocommit = True
+
+
+@contextmanager
+def moment(connection: Connection) -> Iterator[None]:
+    """All queries inside see the database as it is at the first of them, and change nothing."""
+    connection.set_session(isolation_level="REPEATABLE READ", readonly=True, autocommit=False)
+    try:
+        with connection:
+            yield
+    finally:
+        if not connection.closed:
+            connection.set_session(isolation_level="DEFAULT", readonly=False, autocommit=True)
 
 
 @contextmanager

@@ -1,0 +1,246 @@
+-- audit_extent: how much there is to look at
+SELECT (SELECT count(*) FROM releases) AS releases,
+       (SELECT count(DISTINCT (model, country)) FROM releases) AS cells,
+       (SELECT count(*) FROM releases WHERE kind <> 'publish') AS by_hand,
+       (SELECT count(*) FROM verdicts) AS verdicts,
+       (SELECT count(*) FROM verdicts WHERE against_seq = 0 AND decision = 'promote') AS first_models,
+       (SELECT count(*) FROM batches) AS batches,
+       (SELECT coalesce(sum(rows), 0)::bigint FROM batches) AS rows,
+       (SELECT count(*) FROM snapshots) AS snapshots,
+       (SELECT count(*) FROM runs) AS runs,
+       (SELECT count(*) FROM outcomes) AS outcomes,
+       (SELECT count(*) FROM attempts) AS attempts;
+
+-- audit_attempts_at_large: attempts of finished runs whose cell is locked, though no other run is training it
+SELECT a.model || '/' || a.country AS place,
+       concat('attempt ', a.attempt, ' by ', a.worker, ' goes on, though run ', a.run_id, ' has ended') AS what
+FROM attempts AS a JOIN runs AS r ON r.id = a.run_id
+WHERE r.finished_at IS NOT NULL AND a.finished_at IS NULL
+  AND NOT EXISTS (SELECT FROM attempts AS other JOIN runs AS theirs ON theirs.id = other.run_id
+                  WHERE (other.model, other.country) = (a.model, a.country) AND theirs.finished_at IS NULL)
+  AND EXISTS (SELECT FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
+              WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND d.datname = current_database()
+                AND (l.classid::bigint << 32 | l.objid::bigint)
+                    = hashtextextended('perennial cell ' || a.model || '/' || a.country, 0));
+
+-- audit_champions: rule 1: each cell's releases are one chain from a first publication on, of versions with an artifact
+WITH moves AS (
+    SELECT model || '/' || country AS place, seq, from_version, kind, coalesce(lag(seq) OVER chain, 0) AS last_seq,
+           lag(to_version) OVER chain AS champion
+    FROM releases WINDOW chain AS (PARTITION BY model, country ORDER BY seq))
+SELECT place, concat('release ', seq, ' comes after release ', last_seq) AS what FROM moves WHERE seq <> last_seq + 1
+UNION ALL
+SELECT place, concat('release ', seq, ' replaces ', coalesce(left(from_version, 12), 'nothing'), ', but ',
+                     coalesce(left(champion, 12), 'nothing'), ' was in force')
+FROM moves WHERE seq = last_seq + 1 AND from_version IS DISTINCT FROM champion
+UNION ALL
+SELECT place, concat('its first release is a ', kind) FROM moves WHERE seq = 1 AND kind <> 'publish'
+UNION ALL
+SELECT r.model || '/' || r.country,
+       concat('release ', r.seq, ' is of version ', left(r.to_version, 12), ', which has no artifact on record')
+FROM releases AS r LEFT JOIN versions AS v ON (v.id, v.model, v.country) = (r.to_version, r.model, r.country)
+WHERE v.artifact_key IS NULL
+UNION ALL
+SELECT a.item, 'this release was announced and is gone'
+FROM announcements AS a
+WHERE right(a.asset, 9) = ' released'
+  AND NOT EXISTS (SELECT FROM releases AS r WHERE r.model || '/' || r.country || '/' || r.seq = a.item);
+
+-- audit_dangling: rule 2: rows that lean on rows that are not there
+SELECT 'verdict ' || v.id AS place, 'its challenger ' || left(v.challenger, 12) || ' is not on record' AS what
+FROM verdicts AS v WHERE NOT EXISTS (SELECT FROM versions WHERE id = v.challenger)
+UNION ALL
+SELECT 'version ' || left(v.id, 12), 'its snapshot ' || left(v.snapshot, 12) || ' is not on record'
+FROM versions AS v WHERE NOT EXISTS (SELECT FROM snapshots WHERE id = v.snapshot)
+UNION ALL
+SELECT 'version ' || left(v.id, 12), 'its recipe ' || left(v.recipe, 12) || ' is not on record'
+FROM versions AS v WHERE NOT EXISTS (SELECT FROM recipes WHERE hash = v.recipe)
+UNION ALL
+SELECT o.model || '/' || o.country, concat('its outcome in run ', o.run_id, ' names a version or verdict that is not on record')
+FROM outcomes AS o
+WHERE o.version IS NOT NULL AND NOT EXISTS (SELECT FROM versions WHERE id = o.version)
+   OR o.verdict IS NOT NULL AND NOT EXISTS (SELECT FROM verdicts WHERE id = o.verdict)
+UNION ALL
+SELECT a.model || '/' || a.country, concat('attempt ', a.attempt, ' of run ', a.run_id, ' belongs to no planned cell')
+FROM attempts AS a
+WHERE NOT EXISTS (SELECT FROM outcomes AS o WHERE (o.run_id, o.model, o.country) = (a.run_id, a.model, a.country));
+
+-- audit_artifacts: every version with an artifact, and whether it is the last release of its cell
+SELECT v.id, v.model, v.country, v.recipe, v.artifact_key, v.sha256, v.size, EXISTS (
+           SELECT FROM releases AS r
+           WHERE (r.model, r.country, r.to_version) = (v.model, v.country, v.id) AND NOT EXISTS (
+               SELECT FROM releases AS later
+               WHERE (later.model, later.country) = (r.model, r.country) AND later.seq > r.seq)) AS is_champion
+FROM versions AS v WHERE v.artifact_key IS NOT NULL ORDER BY v.model, v.country, v.created_at;
+
+-- audit_pointers: what each cell's pointer should say; it may lag until the release is announced or its run has ended
+SELECT DISTINCT ON (r.model, r.country) r.model, r.country, r.seq, r.to_version AS version, v.artifact_key, v.sha256,
+       r.run_id IS NULL
+       OR EXISTS (SELECT FROM runs WHERE id = r.run_id AND finished_at IS NOT NULL)
+       OR EXISTS (SELECT FROM announcements AS a
+                  WHERE right(a.asset, 9) = ' released'
+                    AND a.item = r.model || '/' || r.country || '/' || r.seq) AS is_settled
+FROM releases AS r JOIN versions AS v ON v.id = r.to_version
+WHERE v.artifact_key IS NOT NULL ORDER BY r.model, r.country, r.seq DESC;
+
+-- audit_moves: rule 3: publications by a promotion of that version against the release before; others by a person
+SELECT r.model || '/' || r.country AS place,
+       concat('release ', r.seq, ' is not by a promotion of its version judged against release ', r.seq - 1) AS what
+FROM releases AS r LEFT JOIN verdicts AS v ON v.id = r.verdict
+WHERE r.kind = 'publish' AND (v.challenger, v.model, v.country, v.against_seq, v.decision)
+      IS DISTINCT FROM (r.to_version, r.model, r.country, r.seq - 1, 'promote')
+UNION ALL
+SELECT r.model || '/' || r.country, concat('release ', r.seq, ', a ', r.kind, ', names no person')
+FROM releases AS r WHERE r.kind <> 'publish' AND coalesce(r.person, '') = ''
+UNION ALL
+SELECT r.model || '/' || r.country, concat('release ', r.seq, ', a ', r.kind, ', is of a version that was not in force before')
+FROM releases AS r
+WHERE r.kind <> 'publish' AND NOT EXISTS (
+    SELECT FROM releases AS earlier
+    WHERE (earlier.model, earlier.country, earlier.to_version) = (r.model, r.country, r.to_version) AND earlier.seq < r.seq)
+UNION ALL
+SELECT v.model || '/' || v.country, concat('verdict ', v.id, ' was judged against release ', v.against_seq, ', which is gone')
+FROM verdicts AS v
+WHERE v.against_seq > 0 AND NOT EXISTS (
+    SELECT FROM releases AS r WHERE (r.model, r.country, r.seq) = (v.model, v.country, v.against_seq));
+
+-- audit_comparisons: rule 4: judged fits are compared after both their marks, up to as_of, and promoted past every gate
+WITH judged AS (
+    SELECT v.model || '/' || v.country AS place, v.*, challenger.judged_until AS challenger_mark,
+           challenger.served_until, champion.judged_until AS champion_mark
+    FROM verdicts AS v JOIN versions AS challenger ON challenger.id = v.challenger
+    LEFT JOIN releases AS r ON (r.model, r.country, r.seq) = (v.model, v.country, v.against_seq)
+    LEFT JOIN versions AS champion ON champion.id = r.to_version)
+SELECT place, concat('verdict ', id, ' is on rows from ', window_start, ', its challenger learned to ', challenger_mark)
+       AS what
+FROM judged WHERE challenger_mark >= window_start
+UNION ALL
+SELECT place, concat('verdict ', id, ' is on rows from ', window_start, ', the champion learned to ', champion_mark)
+FROM judged WHERE champion_mark >= window_start
+UNION ALL
+SELECT place, concat('verdict ', id, ' compares rows from ', window_start, ' to ', window_end, ' as of ', as_of)
+FROM judged WHERE window_end > as_of OR window_start > window_end
+UNION ALL
+SELECT place, concat('verdict ', id, ' is a promotion with a failed gate')
+FROM judged WHERE decision = 'promote' AND against_seq > 0 AND gates @? '$[*] ? (@.passed != true)'
+UNION ALL
+SELECT place, concat('the served fit of verdict ', id, ' has learned up to ', served_until, ', beyond its judged fit''s ',
+                     challenger_mark, ' and ', as_of)
+FROM judged WHERE served_until < challenger_mark OR decision = 'promote' AND served_until > as_of;
+
+-- audit_first_models: rule 5: a first model is promoted past an absolute floor and a naive baseline
+SELECT model || '/' || country AS place, concat('verdict ', id, ' promotes a first model that did not pass floor and baseline')
+       AS what
+FROM verdicts
+WHERE decision = 'promote' AND against_seq = 0 AND NOT (
+    gates @> '[{"gate": "floor", "passed": true}, {"gate": "baseline", "passed": true}]'
+    AND NOT gates @? '$[*] ? (@.passed != true)');
+
+-- audit_ledger: rule 6: each country's batches are one chain, landings do not overlap, the cursor is past them
+WITH chain AS (
+    SELECT source || '/' || country AS place, seq, lower, coalesce(lag(seq) OVER country, 0) AS last_seq,
+           lag(upper) OVER country AS last_upper
+    FROM batches WINDOW country AS (PARTITION BY source, country ORDER BY seq)),
+landings AS (
+    SELECT source AS place, lower, upper, lag(upper) OVER (PARTITION BY source ORDER BY lower, upper) AS last_upper
+    FROM (SELECT DISTINCT source, lower, upper FROM batches) AS every_one)
+SELECT place, concat('batch ', seq, ' comes after batch ', last_seq) AS what FROM chain WHERE seq <> last_seq + 1
+UNION ALL
+SELECT place, concat('batch ', seq, ' begins at ', lower, ', before its predecessor ends at ', last_upper)
+FROM chain WHERE lower < last_upper
+UNION ALL
+SELECT place, concat('the landing from ', lower, ' begins before another one ends, at ', last_upper)
+FROM landings WHERE lower < last_upper
+UNION ALL
+SELECT b.source, concat('batches reach to ', max(b.upper), ', the cursor only to ', coalesce(c.position::text, 'nothing'))
+FROM batches AS b LEFT JOIN cursors AS c USING (source)
+GROUP BY b.source, c.position HAVING c.position IS NULL OR c.position < max(b.upper)
+UNION ALL
+SELECT a.asset, concat('batch ', a.item, ' was announced and is not accepted')
+FROM announcements AS a
+WHERE right(a.asset, 9) = ' accepted' AND NOT EXISTS (
+    SELECT FROM batches AS b
+    WHERE b.source || ' accepted' = a.asset AND b.country || '/' || b.seq = a.item AND b.state IN ('accepted', 'retracted'));
+
+-- audit_batches: every batch, by source and landing
+SELECT b.source, b.country, b.seq, b.lower, b.upper, b.rows, b.event_min, b.event_max, b.object_key, b.sha256, b.size
+FROM batches AS b ORDER BY b.source, b.lower, b.upper, b.country, b.seq;
+
+-- audit_cursors: how far each source has landed
+SELECT source, position FROM cursors ORDER BY source;
+
+-- audit_quarantine: rule 7: what is kept aside says why and is read by nobody; what is accepted was validated
+SELECT source || '/' || country AS place, concat('batch ', seq, ' is ', state, ', which is no state') AS what
+FROM batches WHERE state NOT IN ('landed', 'accepted', 'quarantined', 'retracted')
+UNION ALL
+SELECT source || '/' || country, concat('batch ', seq, ' is ', state, ' without a reason')
+FROM batches WHERE state IN ('quarantined', 'retracted') AND btrim(reason) = ''
+UNION ALL
+SELECT source || '/' || country, concat('batch ', seq, ' is ', state, ' and was decided ', coalesce(decided_at::text, 'never'))
+FROM batches WHERE (state = 'landed') <> (decided_at IS NULL)
+UNION ALL
+SELECT source || '/' || country, concat('batch ', seq, ' is accepted, but no validation it passed is on record')
+FROM batches
+WHERE state = 'accepted' AND reason = '' AND (report = '[]' OR report @? '$[*] ? (@.success != true)')
+UNION ALL
+SELECT s.source || '/' || s.country, concat('snapshot ', left(s.id, 12), ' reads batch ', b.seq, ', which was ', b.state)
+FROM snapshots AS s
+JOIN batches AS b ON (b.source, b.country) = (s.source, s.country) AND b.seq <= s.last_seq AND b.seq <> ALL (s.excluded)
+WHERE b.state IN ('landed', 'quarantined') OR b.state = 'retracted' AND b.decided_at < s.created_at
+UNION ALL
+SELECT v.model || '/' || v.country, concat('version ', left(v.id, 12), ' was trained on rows of ', s.country)
+FROM versions AS v JOIN snapshots AS s ON s.id = v.snapshot WHERE s.country <> v.country;
+
+-- audit_repetitions: rule 8: nothing was released, trained or asked twice
+SELECT model || '/' || country AS place, concat('run ', run_id, ' released it ', count(*), ' times') AS what
+FROM releases WHERE kind = 'publish' AND run_id IS NOT NULL GROUP BY model, country, run_id HAVING count(*) > 1
+UNION ALL
+SELECT place, concat('release ', seq, ' is of the version that was in force already')
+FROM (SELECT model || '/' || country AS place, seq, to_version,
+             lag(to_version) OVER (PARTITION BY model, country ORDER BY seq) AS champion,
+             lag(seq) OVER (PARTITION BY model, country ORDER BY seq) AS last_seq FROM releases) AS moves
+WHERE to_version = champion AND seq = last_seq + 1
+UNION ALL
+SELECT place, concat('attempt ', attempt, ' of run ', run_id, ' began at ', started_at, ', while one went on to ', busy_until)
+FROM (SELECT model || '/' || country AS place, attempt, run_id, started_at, max(finished_at) OVER (
+                 PARTITION BY model, country ORDER BY started_at, run_id, attempt
+                 ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS busy_until
+      FROM attempts) AS tries
+WHERE started_at < busy_until
+UNION ALL
+SELECT model || '/' || country, concat('run ', run_id, ' has ', count(*), ' attempts, numbered up to ', max(attempt))
+FROM attempts GROUP BY model, country, run_id HAVING count(*) <> max(attempt);
+
+-- audit_outcomes: rule 10: planned cells of ended runs have one outcome each, and releases and outcomes tell the same
+SELECT o.model || '/' || o.country AS place, concat('run ', o.run_id, ' has ended, and this cell has no outcome') AS what
+FROM outcomes AS o JOIN runs AS r ON r.id = o.run_id WHERE r.finished_at IS NOT NULL AND o.state = 'pending'
+UNION ALL
+SELECT model || '/' || country, concat('run ', run_id, ' has ', count(*), ' outcomes for this cell')
+FROM outcomes GROUP BY model, country, run_id HAVING count(*) > 1
+UNION ALL
+SELECT o.model || '/' || o.country, concat('run ', o.run_id, ' published it, but release ', o.release_seq, ' says otherwise')
+FROM outcomes AS o LEFT JOIN releases AS r ON (r.model, r.country, r.seq) = (o.model, o.country, o.release_seq)
+WHERE o.state = 'published' AND (r.run_id, r.to_version, r.verdict) IS DISTINCT FROM (o.run_id, o.version, o.verdict)
+UNION ALL
+SELECT r.model || '/' || r.country, concat('release ', r.seq, ' of run ', r.run_id, ' is not its outcome, which is ',
+                                           coalesce(o.state, 'missing'))
+FROM releases AS r JOIN runs ON runs.id = r.run_id
+LEFT JOIN outcomes AS o ON (o.run_id, o.model, o.country) = (r.run_id, r.model, r.country)
+WHERE r.kind = 'publish' AND runs.finished_at IS NOT NULL AND (o.state IS DISTINCT FROM 'published' OR o.release_seq <> r.seq)
+UNION ALL
+SELECT r.model || '/' || r.country, concat('release ', r.seq, ' is of run ', r.run_id, ', which was never planned')
+FROM releases AS r WHERE r.kind = 'publish' AND NOT EXISTS (SELECT FROM runs WHERE id = r.run_id);
+
+-- audit_holds: rule 11: nothing is published past a blocker, and what a person takes back is held
+SELECT r.model || '/' || r.country AS place, concat('release ', r.seq, ' was made past the ', b.kind, ' of ', b.person) AS what
+FROM releases AS r JOIN blockers AS b ON (b.model, b.country) = (r.model, r.country)
+WHERE r.kind = 'publish' AND (b.version IS NULL OR b.version = r.to_version)
+  AND b.created_at < r.released_at - interval '1 second'
+  AND r.released_at < coalesce(least(b.lifted_at, b.until), 'infinity')
+UNION ALL
+SELECT r.model || '/' || r.country, concat('release ', r.seq, ', a ', r.kind, ' by ', r.person, ', has put no hold on the cell')
+FROM releases AS r
+WHERE r.kind <> 'publish' AND NOT EXISTS (
+    SELECT FROM blockers AS b
+    WHERE (b.model, b.country, b.kind) = (r.model, r.country, 'hold') AND b.created_at <= r.released_at + interval '1 minute'
+      AND coalesce(b.lifted_at, 'infinity') >= r.released_at);

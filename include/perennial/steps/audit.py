@@ -1,0 +1,337 @@
+"""Audit: whether what registry, lake and store hold keeps the rules, whoever wrote it and however it came there.
+
+The database refuses most of this by itself; the audit looks at what is there, also past constraints that were switched off.
+It reads and changes nothing, and may run beside everything else: rows are read at one moment, and what may lag is given time.
+"""
+
+import itertools
+import re
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from perennial.catalog import Catalog
+from perennial.cell import Cell
+from perennial.core import artifacts
+from perennial.errors import ArtifactError, ObjectMissing, SettingsError, SourceError, StoreError
+from perennial.resources import Resources
+from perennial.shell import postgres_source
+from perennial.shell.database import Connection, connect, fetch, fetch_one, moment
+from perennial.shell.keys import read_public_keys
+from perennial.shell.lake import open_batch, schema_of
+from perennial.spec import Source
+from perennial.steps.manifests import ManifestRef, load_fit, read_pointer
+
+RULES = {
+    1: "a cell with a champion never has none, and never two",
+    2: "the row is the commit: what a row names is in the store",
+    3: "a move is conditional on the release it was judged against",
+    4: "judged fits are compared, on rows neither has learned from",
+    5: "a first model passes floor and baseline",
+    6: "every change of the source is landed exactly once",
+    7: "what is kept aside says why, and nobody reads it",
+    8: "re-running is harmless: nothing is released or trained twice",
+    9: "what readers load is signed by a trusted key",
+    10: "every planned cell of an ended run has exactly one outcome",
+    11: "what a person holds or takes back stays so",
+}
+ALWAYS = datetime(1900, 1, 1, tzinfo=UTC)
+POINTER = re.compile(r"pointers/([^/]+)/([^/]+)\.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Violation:
+    """A rule that is broken: its number in DESIGN's section 6, where, and how, in one sentence."""
+
+    rule: int
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"Rule {self.rule}, {self.where}: {self.what}."
+
+
+@dataclass(kw_only=True)
+class Findings:
+    """What an audit found, how much of what it looked at, and what it could not look at."""
+
+    violations: list[Violation] = field(default_factory=list)
+    seen: Counter[str] = field(default_factory=Counter)
+    unseen: list[str] = field(default_factory=list)
+
+    def add(self, rule: int, where: str, what: str) -> None:
+        """Note a violation."""
+        self.violations.append(Violation(rule=rule, where=where, what=what))
+
+    def lines(self) -> list[str]:
+        """One line per rule: how much was looked at, and how many violations there are; then what could not be seen."""
+        counts = Counter(violation.rule for violation in self.violations)
+        extents = {rule: text.format_map(self.seen) for rule, text in EXTENTS.items()}
+        rules = [f"{rule:>2}  {RULES[rule]:<64}  {extents[rule]}: {counts[rule] or 'no'} violations" for rule in RULES]
+        return [*rules, *self.unseen]
+
+
+EXTENTS = {
+    1: "{releases} releases of {cells} cells",
+    2: "{artifacts} artifacts",
+    3: "{releases} releases, {by_hand} of them by hand",
+    4: "{verdicts} verdicts",
+    5: "{first_models} first models",
+    6: "{batches} batches, {rows} rows, {compared} compared with their source",
+    7: "{batches} batches, {snapshots} snapshots",
+    8: "{releases} releases, {attempts} attempts",
+    9: "{manifests} manifests, {pointers} pointers, {loaded} fits loaded",
+    10: "{outcomes} outcomes of {runs} runs",
+    11: "{releases} releases, {by_hand} of them by hand",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """Rows of the registry and the ledger at one moment, whose objects are looked at afterwards."""
+
+    artifacts: list[Any]
+    pointers: list[Any]
+    batches: list[Any]
+    cursors: dict[str, datetime]
+
+
+def audit(resources: Resources, catalog: Catalog, *, deep: bool = False) -> list[Violation]:
+    """Every violation of every rule that can be seen from outside; none in a healthy world."""
+    return examine(resources, catalog, deep=deep).violations
+
+
+def examine(resources: Resources, catalog: Catalog, *, deep: bool = False) -> Findings:
+    """Audit, with the extent of it. ``deep`` also loads both fits of every champion.
+
+    A source that cannot be reached is named among what was not seen: that alone breaks no rule.
+    """
+    findings = Findings()
+    database = connect(resources.database)
+    try:
+        with moment(database):
+            records = _read(database, findings)
+        _check_artifacts(resources, catalog, records.artifacts, findings, deep)
+        _check_pointers(resources, database, records.pointers, findings)
+    finally:
+        database.close()
+    for name in sorted({*records.cursors, *(batch.source for batch in records.batches)}):
+        batches = [batch for batch in records.batches if batch.source == name]
+        _check_source(resources, name, catalog.sources.get(name), batches, records.cursors.get(name, ALWAYS), findings)
+    return findings
+
+
+def _read(database: Connection, findings: Findings) -> Records:
+    by_rule = [  # the first one looks at locks, which have no moment: it is asked as near to it as can be
+        (10, fetch(database, "audit_attempts_at_large")),
+        (1, fetch(database, "audit_champions")),
+        (2, fetch(database, "audit_dangling")),
+        (3, fetch(database, "audit_moves")),
+        (4, fetch(database, "audit_comparisons")),
+        (5, fetch(database, "audit_first_models")),
+        (6, fetch(database, "audit_ledger")),
+        (7, fetch(database, "audit_quarantine")),
+        (8, fetch(database, "audit_repetitions")),
+        (10, fetch(database, "audit_outcomes")),
+        (11, fetch(database, "audit_holds")),
+    ]
+    for rule, rows in by_rule:
+        for row in rows:
+            findings.add(rule, row.place, row.what)
+    findings.seen.update(fetch_one(database, "audit_extent")._asdict())
+    return Records(
+        artifacts=fetch(database, "audit_artifacts"),
+        pointers=fetch(database, "audit_pointers"),
+        batches=fetch(database, "audit_batches"),
+        cursors={row.source: row.position for row in fetch(database, "audit_cursors")},
+    )
+
+
+def _check_artifacts(resources: Resources, catalog: Catalog, rows: list[Any], findings: Findings, deep: bool) -> None:
+    keys = read_public_keys(resources.public_keys)
+    trusted = {name: model.trusted for specs in catalog.fleets.values() for name, model in specs.models.items()}
+    for row in rows:
+        findings.seen["artifacts"] += 1
+        sound = _check_artifact(resources, keys, row, findings)
+        if deep and sound and row.is_champion:
+            _check_loading(resources, keys, row, trusted.get(row.model, ()), findings)
+
+
+def _check_artifact(resources: Resources, keys: Any, row: Any, findings: Findings) -> bool:
+    """Whether a version's manifest and both files are there, unaltered, signed, and this version's."""
+    where = f"{Cell(row.model, row.country)} version {row.id[:12]}"
+    missing = 1 if row.is_champion else 2
+    try:
+        document = resources.store.get(row.artifact_key)
+        if artifacts.sha256(document) != row.sha256:
+            findings.add(2, where, f"the manifest {row.artifact_key} is not the one on record")
+            return False
+        findings.seen["manifests"] += 1
+        payload = artifacts.verify(document, keys, "manifest")
+        size = len(document) + sum(_checked_size(resources, entry, row) for entry in payload["files"].values())
+    except ObjectMissing as error:
+        findings.add(missing, where, f"an object of its artifact is missing: {error}".rstrip("."))
+        return False
+    except ArtifactError as error:
+        findings.add(9, where, str(error).rstrip("."))
+        return False
+    except StoreError as error:
+        findings.add(2, where, str(error).rstrip("."))
+        return False
+    said = (payload["model"], payload["country"], payload["version"], payload["recipe"])
+    if said != (row.model, row.country, row.id, row.recipe):
+        findings.add(9, where, f"its manifest is that of {said[0]}/{said[1]} version {said[2][:12]}, recipe {said[3][:12]}")
+    elif size != row.size:
+        findings.add(2, where, f"its objects have {size} bytes, {row.size} are on record")
+    return True
+
+
+def _checked_size(resources: Resources, entry: dict[str, Any], row: Any) -> int:
+    data = resources.store.get(entry["key"])
+    if artifacts.sha256(data) != entry["sha256"] or len(data) != entry["size"]:
+        raise StoreError(f"the file {entry['key']} is not what its manifest says")
+    return len(data)
+
+
+def _check_loading(resources: Resources, keys: Any, row: Any, trusted: tuple[str, ...], findings: Findings) -> None:
+    cell = Cell(row.model, row.country)
+    manifest = ManifestRef(cell=cell, version=row.id, key=row.artifact_key, sha256=row.sha256)
+    for which in ("judged", "served"):
+        try:
+            load_fit(resources.store, keys, manifest, which, trusted)
+            findings.seen["loaded"] += 1
+        except ArtifactError as error:
+            findings.add(9, f"{cell} version {row.id[:12]}", f"its {which} fit cannot be loaded: {error}".rstrip("."))
+
+
+def _check_pointers(resources: Resources, database: Connection, rows: list[Any], findings: Findings) -> None:
+    keys = read_public_keys(resources.public_keys)
+    due = {Cell(row.model, row.country): row for row in rows}
+    there = {Cell(*parts.groups()) for key in resources.store.keys("pointers/") if (parts := POINTER.fullmatch(key))}
+    for cell in sorted({*due, *there}):
+        row, where = due.get(cell), f"the pointer of {cell}"
+        try:
+            seq, manifest = read_pointer(resources.store, keys, cell)
+        except ObjectMissing:
+            if row is not None and row.is_settled:
+                findings.add(2, where, f"it is missing, release {row.seq} is in force")
+            continue
+        except ArtifactError as error:
+            findings.add(9, where, str(error).rstrip("."))
+            continue
+        findings.seen["pointers"] += 1
+        if row is not None and seq < row.seq and row.is_settled:
+            findings.add(2, where, f"it names release {seq}, release {row.seq} is in force")
+        elif row is None or seq > row.seq:
+            _check_ahead(database, cell, seq, findings)
+        elif seq == row.seq and (manifest.version, manifest.key, manifest.sha256) != (
+            row.version,
+            row.artifact_key,
+            row.sha256,
+        ):
+            findings.add(2, where, f"it names version {manifest.version[:12]}, release {seq} is of {row.version[:12]}")
+
+
+def _check_ahead(database: Connection, cell: Cell, seq: int, findings: Findings) -> None:
+    """A pointer past the moment's last release: the cell may have moved since; a pointer never leads."""
+    champion = fetch_one(database, "champion_of", model=cell.model, country=cell.country)
+    if champion is None or seq > champion.seq:
+        findings.add(
+            2, f"the pointer of {cell}", f"it names release {seq}, the last one is {champion.seq if champion else 'none'}"
+        )
+
+
+def _check_source(
+    resources: Resources, name: str, source: Source | None, batches: list[Any], cursor: datetime, findings: Findings
+) -> None:
+    """Each batch's object; that no change is landed twice; and, where the source answers, that none is missing.
+
+    Works landing by landing, so that memory holds one landing's keys.
+    """
+    with ExitStack() as stack:
+        connection = _reached(stack, resources, name, source, findings)
+        at = ALWAYS
+        for (_, upper), landing in itertools.groupby(batches, key=lambda batch: (batch.lower, batch.upper)):
+            landed = _landed_changes(resources, source, list(landing), findings)
+            if source is not None:
+                _check_doubles(source, landed, findings)
+                _check_against_source(connection, source, at, upper, landed, findings)
+            at = max(at, upper)
+        if source is not None and at < cursor:
+            _check_against_source(connection, source, at, cursor, _no_changes(source), findings)
+
+
+def _reached(stack: ExitStack, resources: Resources, name: str, source: Source | None, findings: Findings) -> Any | None:
+    """A connection to the source, closed by the stack; None, with the reason among what was not seen, without one."""
+    if source is None:
+        findings.unseen.append(f"Source {name} has no spec: its batches were not compared with it.")
+        return None
+    try:
+        return stack.enter_context(postgres_source.connected(resources.source_dsn(source.connection), source))
+    except (SettingsError, SourceError) as error:
+        findings.unseen.append(f"Source {name} was not compared with its batches: {error}")
+        return None
+
+
+def _landed_changes(resources: Resources, source: Source | None, landing: list[Any], findings: Findings) -> pd.DataFrame:
+    """Keys and ``changed_at`` of a landing's batches, each batch's object checked against its row."""
+    parts = [_no_changes(source)] if source else [pd.DataFrame()]
+    for batch in landing:
+        where = f"{batch.source}/{batch.country} batch {batch.seq}"
+        try:
+            file = open_batch(resources.store, batch.object_key, batch.sha256)
+        except (StoreError, pa.ArrowInvalid) as error:
+            findings.add(6, where, str(error).rstrip("."))
+            continue
+        if file.metadata.num_rows != batch.rows:
+            findings.add(6, where, f"its object holds {file.metadata.num_rows} rows, {batch.rows} are on record")
+        if source is None:
+            continue
+        changes = file.read(columns=[*source.key, source.changed_at], use_threads=False).to_pandas()
+        moments = changes[source.changed_at]
+        outside = int(((moments < batch.lower) | (moments >= batch.upper)).sum())
+        if outside:
+            findings.add(6, where, f"{outside} of its changes are not from {batch.lower} to {batch.upper}")
+        parts.append(changes)
+    return pd.concat(parts)
+
+
+def _no_changes(source: Source) -> pd.DataFrame:
+    empty: pd.DataFrame = schema_of(_identity(source)).empty_table().to_pandas()
+    return empty
+
+
+def _identity(source: Source) -> Source:
+    """The source with no columns but those that identify a change."""
+    wanted = {*source.key, source.changed_at}
+    return replace(source, columns=tuple(column for column in source.columns if column.name in wanted))
+
+
+def _check_doubles(source: Source, landed: pd.DataFrame, findings: Findings) -> None:
+    again = landed[landed.duplicated()]
+    if len(again):
+        findings.add(6, source.name, f"{len(again)} changes are landed twice, such as {_named(again)}")
+
+
+def _check_against_source(
+    connection: Any | None, source: Source, lower: datetime, upper: datetime, landed: pd.DataFrame, findings: Findings
+) -> None:
+    """The source's changes from ``lower`` to ``upper`` are among the landed ones. It may have lost old ones since."""
+    if connection is None:
+        return
+    tables = postgres_source.extract(connection, _identity(source), lower, upper)
+    there = pd.concat([_no_changes(source), *(table.to_pandas() for table in tables)])
+    findings.seen["compared"] += len(there)
+    sides = there.merge(landed.drop_duplicates(), how="left", indicator="side")
+    missing = there[(sides["side"] == "left_only").to_numpy()]
+    if len(missing):
+        findings.add(6, source.name, f"{len(missing)} changes up to {upper} were never landed, such as {_named(missing)}")
+
+
+def _named(changes: pd.DataFrame) -> str:
+    return ", ".join(f"{name} {value}" for name, value in changes.iloc[0].items())
