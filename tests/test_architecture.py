@@ -28,6 +28,7 @@ CATCH_ALL = {
     "steps/ingest.py:_fault_of": "a validation that cannot run counts as failed, for its batch only",
     "steps/tell.py:tell": "whatever happens to a message, a run's result is its own",
     "steps/train.py:_isolated": "the one place where a cell's error is kept from the others",
+    "steps/worker.py:_trained": "the process answers with its error instead of dying of it",
     "steps/verifier.py:_answer": "the process answers with its error instead of dying of it",
 }
 BY_HAND = {"hold": "a person's act, not a step's: whatever people hold cells with is to call it"}

@@ -81,7 +81,7 @@ def retrain_dag(specs: FleetSpecs, doc: str) -> DAG:
         @task(map_index_template="worker {{ task.op_kwargs['worker'] }}")
         def train(worker: int, run_id: str) -> dict[str, int]:
             """Take cell after cell of the plan until none is left."""
-            from perennial.steps.train import train as step
+            from perennial.steps.worker import work as step
 
             return stepping(step, catalog(), _run_of(fleet.name, run_id))  # type: ignore[no-any-return]
 

@@ -172,3 +172,14 @@ def zoo(new_database: Any, open_zoo: Any, tmp_path: Path) -> Zoo:
     made: Zoo = open_zoo(new_database(None), new_database(), tmp_path / "store")
     execute(made.shop, TABLE)
     return made
+
+
+@pytest.fixture
+def fed(zoo: Zoo) -> Zoo:
+    """A zoo of one model with rows of three countries."""
+    specs = zoo.catalog.fleets["zoo"]
+    zoo.catalog = replace(zoo.catalog, fleets={"zoo": replace(specs, models={"weight": specs.models["weight"]})})
+    for slope, country in enumerate(("Britain", "France", "Germany"), start=1):
+        zoo.see(country, range(60), slope=slope)
+    zoo.ingest()
+    return zoo

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from psycopg2 import errors
-from toolbox import GB, add_model, attempt, cycle, held_lock, releases, workers
+from toolbox import GB, add_model, attempt, cycle, held_lock, releases, states, workers
 from toy_models.zoo import _failing, _killing, _sleeping
 
 from perennial.catalog import RefusedSpec
@@ -18,21 +18,6 @@ from perennial.steps import cell as cell_step
 from perennial.steps import train as train_step
 from perennial.steps import verifier
 from perennial.steps.report import report
-
-
-@pytest.fixture
-def fed(zoo):
-    """A zoo of one model with rows of three countries."""
-    specs = zoo.catalog.fleets["zoo"]
-    zoo.catalog = replace(zoo.catalog, fleets={"zoo": replace(specs, models={"weight": specs.models["weight"]})})
-    for slope, country in enumerate(("Britain", "France", "Germany"), start=1):
-        zoo.see(country, range(60), slope=slope)
-    zoo.ingest()
-    return zoo
-
-
-def states(zoo, run_id):
-    return {cell: row.state for cell, row in zoo.outcomes(run_id).items()}
 
 
 def attempts(zoo, **wanted):
@@ -219,15 +204,7 @@ def test_a_dry_run_judges_and_publishes_nothing(zoo):
 
 
 def test_a_store_that_fails_after_the_release_does_not_hide_it(zoo, monkeypatch):
-    pointer = cell_step.write_pointer
-    failures = iter([stores.StoreError("the disk is full")])
-
-    def write(*given):
-        for failure in failures:
-            raise failure
-        pointer(*given)
-
-    monkeypatch.setattr(cell_step, "write_pointer", write)
+    release_and_lose_the_pointer(zoo, monkeypatch, times=1)
     outcome = cycle(zoo, force=True)
     assert (outcome.state, outcome.release_seq, len(releases(zoo))) == ("published", 1, 1)
 
@@ -239,6 +216,67 @@ def test_a_worker_killed_between_release_and_outcome_publishes_once(fed, monkeyp
         assert workers(fed, run_id) == [-signal.SIGKILL]
     fed.train(run_id)
     assert (states(fed, run_id), len(releases(fed, GB))) == ({"weight/GB": "published"}, 1)
+
+
+def release_and_lose_the_pointer(zoo, monkeypatch, times):
+    """The store fails as often, each time after the release and before its pointer."""
+    pointer, failures = cell_step.write_pointer, iter([stores.StoreError("the disk is full")] * times)
+
+    def write(*given):
+        for failure in failures:
+            raise failure
+        pointer(*given)
+
+    monkeypatch.setattr(cell_step, "write_pointer", write)
+
+
+def test_a_released_cell_is_not_failed_when_its_attempts_are_used_up(fed, monkeypatch):
+    fed.edit(attempts=1)
+    release_and_lose_the_pointer(fed, monkeypatch, times=3)
+    run_id = fed.plan()
+    fed.train(run_id)
+    assert set(states(fed, run_id).values()) == {"published"}
+    assert attempts(fed) == {"weight/DE": 1, "weight/FR": 1, "weight/GB": 1}
+
+
+def test_a_released_cell_is_not_failed_when_it_killed_its_workers(fed, monkeypatch):
+    run_id = fed.plan(countries=("GB",))
+    attempt(fed, run_id, 1)
+    with monkeypatch.context() as killed:
+        killed.setattr(cell_step, "write_pointer", lambda *given: os.kill(os.getpid(), signal.SIGKILL))
+        assert workers(fed, run_id) == [-signal.SIGKILL]
+    fed.train(run_id)
+    assert (states(fed, run_id), len(releases(fed, GB))) == ({"weight/GB": "published"}, 1)
+
+
+def test_a_released_cell_is_not_failed_by_the_report(fed, monkeypatch):
+    run_id = fed.plan(countries=("GB",))
+    monkeypatch.setattr(cell_step, "write_pointer", lambda *given: os.kill(os.getpid(), signal.SIGKILL))
+    assert workers(fed, run_id) == [-signal.SIGKILL]
+    assert report(fed.resources, fed.catalog, run_id) == {"published": 1}
+
+
+def test_a_training_that_outlives_the_report_cannot_release(fed, monkeypatch):
+    run_id, commit = fed.plan(countries=("GB",)), cell_step.commit_artifact
+
+    def slow(*given):
+        with pytest.raises(FleetFailed):
+            report(fed.resources, fed.catalog, run_id)
+        return commit(*given)
+
+    monkeypatch.setattr(cell_step, "commit_artifact", slow)
+    with pytest.raises(RegistryError, match="weight/GB is not, or no longer, to be decided in run"):
+        fed.train(run_id)
+    assert (states(fed, run_id), releases(fed)) == ({"weight/GB": "failed"}, [])
+
+
+def test_the_database_refuses_an_outcome_that_denies_a_release(fed):
+    run_id = fed.plan(countries=("GB",))
+    fed.sql("SET session_replication_role = replica; "
+            "INSERT INTO releases (model, country, seq, to_version, kind, verdict, reason, run_id) "
+            "VALUES ('weight', 'GB', 1, 'v', 'publish', 1, '', %s)", run_id)  # fmt: skip
+    with pytest.raises(errors.RestrictViolation, match="has released weight/GB: that is its outcome"):
+        fed.sql("UPDATE outcomes SET state = 'failed', decided_at = now()")
 
 
 def test_a_lost_registry_is_not_a_cell_that_failed(fed):

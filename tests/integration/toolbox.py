@@ -138,6 +138,11 @@ def attempt(zoo: Any, run_id: str, number: int, cell: Cell = GB) -> None:
     zoo.sql(statement, run_id, *cell, number)
 
 
+def states(zoo: Any, run_id: str) -> dict[str, str]:
+    """Outcomes of a run by cell."""
+    return {cell: row.state for cell, row in zoo.outcomes(run_id).items()}
+
+
 def workers(zoo: Any, run_id: str, number: int = 1) -> list[int | None]:
     """Workers as processes side by side; their exit codes."""
     context = multiprocessing.get_context("fork")

@@ -13,6 +13,10 @@ from psycopg2.extras import Json, NamedTupleCursor
 
 from perennial.errors import RegistryError
 
+# A host that vanishes without a word loses its locks after a minute; a client that lost its server knows sooner.
+OPTIONS = (
+    "-c search_path=perennial -c timezone=UTC -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
+)
 MIGRATION_LOCK = 0x7065726E
 QUERY = re.compile(r"^-- (\w+): .*$", re.MULTILINE)
 
@@ -23,8 +27,9 @@ def connect(dsn: str) -> Connection:
     """An autocommit connection whose search path is Perennial's schema. Raises RegistryError, naming the server."""
     try:
         connection = psycopg2.connect(
-            dsn, cursor_factory=NamedTupleCursor, options="-c search_path=perennial -c timezone=UTC", connect_timeout=10
-        )
+            dsn, cursor_factory=NamedTupleCursor, options=OPTIONS, connect_timeout=10, keepalives_idle=10,
+            keepalives_interval=5, keepalives_count=3,
+        )  # fmt: skip
     except psycopg2.OperationalError as error:
         raise RegistryError(
             f"Perennial's database cannot be reached: {str(error).strip()}. Check the connection perennial_db and that "

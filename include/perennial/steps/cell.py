@@ -104,17 +104,19 @@ class Material:
         return self.examples[self.span.contains(self.examples["event_time"])]
 
 
+def released_outcome(database: Connection, cell: Cell, run_id: str) -> Outcome | None:
+    """What a run has released for a cell already, before its process died or its store failed; None where nothing."""
+    row = fetch_one(database, "release_of_run", model=cell.model, country=cell.country, run_id=run_id)
+    if row is None:
+        return None
+    return Outcome(state="published", reason=row.reason, version=row.version, verdict=row.verdict, release_seq=row.seq)
+
+
 def train_cell(job: Job, timings: Timings) -> Outcome:
     """Retrain and judge one cell against the champion in force, and publish the challenger when it wins.
 
     Raises StaleVerdict when the champion moved meanwhile: the caller judges again.
     """
-    released = fetch_one(job.database, "release_of_run", model=job.model.name, country=job.country, run_id=job.run_id)
-    if released is not None:
-        return Outcome(
-            state="published", reason=released.reason, version=released.version, verdict=released.verdict,
-            release_seq=released.seq,
-        )  # fmt: skip
     with timings.part("load"):
         champion = champion_of(job.database, job.cell)
         material = _load(job, champion)

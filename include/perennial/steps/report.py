@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter, defaultdict
+from dataclasses import asdict
 from typing import Any
 
 from perennial.catalog import Catalog
@@ -11,6 +12,7 @@ from perennial.errors import ArtifactError, FleetFailed, NothingToDo, ObjectMiss
 from perennial.resources import Resources
 from perennial.shell.database import Connection, connect, fetch, fetch_one, run
 from perennial.shell.keys import read_public_keys
+from perennial.steps.cell import Outcome, released_outcome
 from perennial.steps.manifests import ManifestRef, read_pointer
 from perennial.steps.publishing import write_pointer
 from perennial.steps.tell import tell
@@ -45,10 +47,9 @@ def report(resources: Resources, catalog: Catalog, run_id: str, run_url: str = "
 
 def _finish(database: Connection, run_id: str) -> list[Any]:
     for row in fetch(database, "pending", run_id=run_id, source=None, near=None):
-        run(
-            database, "decide", run_id=run_id, model=row.model, country=row.country, state="failed", reason=UNFINISHED,
-            version=None, verdict=None, release_seq=None, seconds=None,
-        )  # fmt: skip
+        cell = Cell(row.model, row.country)
+        outcome = released_outcome(database, cell, run_id) or Outcome(state="failed", reason=UNFINISHED)
+        run(database, "decide", run_id=run_id, **cell._asdict(), **asdict(outcome), seconds=None)
     outcomes = fetch(database, "outcomes_of", run_id=run_id)
     run(database, "finish_run", id=run_id)
     for outcome in outcomes:

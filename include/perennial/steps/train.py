@@ -19,8 +19,9 @@ from perennial.cell import Cell
 from perennial.errors import CellTimeout, Refused, RegistryError, StaleVerdict
 from perennial.resources import Resources
 from perennial.shell.database import Connection, Json, connect, fetch, fetch_one, run
+from perennial.shell.lifeline import lifeline
 from perennial.spec import Model
-from perennial.steps.cell import Job, Outcome, Timings, train_cell
+from perennial.steps.cell import Job, Outcome, Timings, released_outcome, train_cell
 from perennial.steps.verifier import Verifier
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ DEATHS_ALLOWED = 1
 JUDGEMENTS_PER_ATTEMPT = 5
 POLL_SECONDS = 0.5
 HARD_LIMIT = 1.5
+LOST_SESSION = "Perennial's database went away, and with it the cell's lock: this training ends. A retry goes on from here."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,8 @@ class Worker:
 def train(resources: Resources, catalog: Catalog, run_id: str) -> dict[str, int]:
     """Take the run's pending cells one by one until each has an outcome; returns outcomes of this worker by state.
 
-    One failing cell never stops the others. Raises RegistryError when the registry goes away: the retry goes on.
+    One failing cell never stops the others. Raises RegistryError when the registry goes away, and ends the process when
+    that happens amidst a training: its lock is gone, and another one may begin. The retry goes on.
     """
     with Verifier(resources) as verifier:
         database = connect(resources.database)
@@ -62,11 +65,17 @@ def train(resources: Resources, catalog: Catalog, run_id: str) -> dict[str, int]
                 resources=resources,
                 database=database,
                 verifier=verifier,
-                name=f"{socket.gethostname()}:{os.getpid()}",
+                name=worker_name(os.getpid()),
             )
-            return dict(Counter(outcome.state for outcome in _work(worker)))
+            with lifeline(database.fileno(), LOST_SESSION):
+                return dict(Counter(outcome.state for outcome in _work(worker)))
         finally:
             database.close()
+
+
+def worker_name(pid: int | None) -> str:
+    """How a training process is named in the attempts it starts."""
+    return f"{socket.gethostname()}:{pid}"
 
 
 def _work(worker: Worker) -> Iterator[Outcome]:
@@ -127,6 +136,9 @@ def _unlock(worker: Worker, cell: Cell) -> None:
 
 def _attempt(worker: Worker, cell: Cell) -> Outcome | None:
     """Train one cell and record how it went; None when it stays pending for a later attempt."""
+    released = released_outcome(worker.database, cell, worker.run.id)
+    if released is not None:
+        return _decide(worker, cell, released, None)
     deaths = fetch_one(worker.database, "deaths", run_id=worker.run.id, model=cell.model, country=cell.country)
     if deaths.number > DEATHS_ALLOWED:
         reason = f"Killed the worker {deaths.number} times, last {deaths.worker}. See the end of that task's log."
@@ -168,6 +180,9 @@ def _isolated(worker: Worker, cell: Cell, attempt: int, timings: Timings) -> Out
 
 
 def _after_error(worker: Worker, cell: Cell, attempt: int, error: Exception) -> Outcome | None:
+    released = released_outcome(worker.database, cell, worker.run.id)
+    if released is not None:
+        return released
     allowed = worker.specs.models[cell.model].attempts if cell.model in worker.specs.models else 1
     if attempt < allowed and not isinstance(error, Refused):
         return None

@@ -44,6 +44,9 @@ WHERE run_id = %(run_id)s AND model = %(model)s AND country = %(country)s AND at
 SELECT count(*) AS number, max(worker) AS worker FROM attempts
 WHERE run_id = %(run_id)s AND model = %(model)s AND country = %(country)s AND finished_at IS NULL;
 
+-- unfinished_attempts_of: what a process that has ended was training in a run
+SELECT count(*) AS number FROM attempts WHERE run_id = %(run_id)s AND worker = %(worker)s AND finished_at IS NULL;
+
 -- other_run_training: another run that holds the cell now: the lock is its newest unfinished attempt's
 SELECT newest.run_id FROM (
     SELECT a.run_id FROM attempts AS a JOIN outcomes AS o USING (run_id, model, country)

@@ -1,0 +1,135 @@
+"""Workers: a cell that ends its process ends no worker, and no training outlives its session or its worker."""
+
+import multiprocessing
+import os
+import signal
+import time
+
+import psutil
+import pytest
+from toolbox import add_model, releases, states
+from toy_models.zoo import _failing, _killing, _waiting
+
+from perennial.errors import PerennialError, Refused, RegistryError
+from perennial.shell.lifeline import LOST, lifeline
+from perennial.steps import worker
+from perennial.steps.audit import audit
+from perennial.steps.worker import work
+
+
+@pytest.fixture
+def fed(fed, tmp_path, monkeypatch):
+    """Fed, with a folder by which trainings are held and tell of themselves."""
+    monkeypatch.setenv("PERENNIAL_TEST_FOLDER", str(tmp_path))
+    return fed
+
+
+def wait_until(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain"
+        time.sleep(0.02)
+
+
+def test_cells_that_kill_their_processes_are_failed_by_one_worker_and_the_rest_goes_on(fed):
+    add_model(fed, "height", estimator=_killing.estimator)
+    run_id = fed.plan()
+    work(fed.resources, fed.catalog, run_id)
+    assert {cell: state for cell, state in states(fed, run_id).items() if state != "failed"} == dict.fromkeys(
+        ("weight/DE", "weight/FR", "weight/GB"), "published"
+    )
+    reasons = [row.reason for row in fed.outcomes(run_id).values() if row.state == "failed"]
+    assert [reason.startswith("Killed the worker 2 times") for reason in reasons] == [True] * 3
+    assert audit(fed.resources, fed.catalog) == []
+
+
+def test_a_worker_returns_what_its_training_came_to(fed):
+    add_model(fed, "height", estimator=_failing.estimator, countries=("GB",))
+    assert work(fed.resources, fed.catalog, fed.plan()) == {"published": 3, "failed": 1}
+
+
+def test_a_training_that_cannot_begin_says_why(fed):
+    with pytest.raises(PerennialError, match="Run zoo/no-such-run has no plan"):
+        work(fed.resources, fed.catalog, "zoo/no-such-run")
+
+
+@pytest.mark.parametrize(("error", "raised"), [(Refused, Refused), (ValueError, PerennialError)])
+def test_refusals_and_errors_come_through(fed, monkeypatch, error, raised):
+    def train(*given):
+        raise error("no")
+
+    monkeypatch.setattr(worker, "train", train)
+    with pytest.raises(raised, match="no"):
+        work(fed.resources, fed.catalog, "zoo/run-1")
+
+
+def test_a_process_that_dies_outside_of_any_cell_is_not_replaced(fed, monkeypatch):
+    monkeypatch.setattr(worker, "train", lambda *given: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(RegistryError, match="ended with code -9 outside of any cell"):
+        work(fed.resources, fed.catalog, fed.plan())
+
+
+@pytest.fixture
+def at_work(fed):
+    """A worker whose one cell waits amidst its fit; the run, the worker's process, and the training's number."""
+    fed.edit(estimator=_waiting.estimator, trusted=_waiting.TRUSTED, countries=("GB",))
+    _waiting.hold()
+    run_id = fed.plan()
+    process = multiprocessing.get_context("fork").Process(target=work, args=(fed.resources, fed.catalog, run_id))
+    process.start()
+    wait_until(_waiting.fits)
+    yield run_id, process, _waiting.fits()[0].pid
+    _waiting.let_go()
+    process.kill()
+    process.join()
+
+
+def test_a_training_that_lost_its_session_ends_and_another_one_goes_on(fed, at_work):
+    run_id, process, training = at_work
+    fed.sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+    wait_until(lambda: len(_waiting.fits()) == 2)
+    assert not psutil.pid_exists(training)
+    _waiting.let_go()
+    process.join(30)
+    assert (process.exitcode, states(fed, run_id), len(releases(fed))) == (0, {"weight/GB": "published"}, 1)
+    assert audit(fed.resources, fed.catalog) == []
+
+
+def test_a_killed_worker_takes_its_training_with_it(fed, at_work):
+    run_id, process, training = at_work
+    process.kill()
+    wait_until(lambda: not psutil.pid_exists(training) or psutil.Process(training).status() == psutil.STATUS_ZOMBIE)
+    _waiting.let_go()
+    work(fed.resources, fed.catalog, run_id)
+    assert (states(fed, run_id), len(releases(fed))) == ({"weight/GB": "published"}, 1)
+
+
+def test_a_killed_training_is_replaced_at_once(fed, at_work):
+    run_id, process, training = at_work
+    os.kill(training, signal.SIGKILL)
+    wait_until(lambda: len(_waiting.fits()) == 2, seconds=5)
+    _waiting.let_go()
+    process.join(30)
+    assert (process.exitcode, states(fed, run_id)) == (0, {"weight/GB": "published"})
+
+
+def _under_a_lifeline(pipe, others):
+    others.close()
+    with lifeline(pipe.fileno(), "gone"):
+        pipe.recv()
+    time.sleep(1)
+
+
+@pytest.mark.parametrize(("word", "code"), [(True, 0), (False, LOST)], ids=["left in time", "cut"])
+def test_a_lifeline_that_is_cut_ends_the_process(word, code):
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_under_a_lifeline, args=(theirs, ours))
+    process.start()
+    theirs.close()
+    if word:
+        ours.send("go on")
+        time.sleep(0.2)
+    ours.close()
+    process.join(10)
+    assert process.exitcode == code
