@@ -8,11 +8,12 @@ from shop import START, a_shop, lines
 from models.shop.order_value import order_value
 from models.shop.price import price
 from models.shop.quantity import quantity
+from models.shop.returned import returned
 from perennial.core.artifacts import decode_estimator, encode_estimator
 from perennial.core.examples import checked_features, matured_examples
 from perennial.core.metrics import METRICS, predict
 
-MODELS = (price, quantity, order_value)
+MODELS = (price, quantity, order_value, returned)
 ROWS = a_shop()
 AS_OF = ROWS["invoice_date"].max()
 MOMENTS = (START + pd.Timedelta(days=130, hours=10), START + pd.Timedelta(days=150), START + pd.Timedelta(days=189, hours=17))
