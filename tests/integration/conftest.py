@@ -1,7 +1,6 @@
 """A real PostgreSQL for the session, a fresh database per test, and a small world that writes to it."""
 
 import itertools
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -26,7 +25,6 @@ from perennial.steps.plan import Request, plan
 from perennial.steps.report import report
 from perennial.steps.train import train
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before anything is fitted: a process that has used several threads cannot fork well
 NUMBERS = itertools.count()
 DAY = timedelta(days=1)
 START = datetime(2026, 1, 1, tzinfo=UTC)

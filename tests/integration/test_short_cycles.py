@@ -23,9 +23,9 @@ from perennial.steps.train import train
 from worlds import retail
 
 COUNTRIES = {"United Kingdom": "GB", "Germany": "DE", "Netherlands": "NL"}
-HISTORY = datetime(2011, 10, 10, tzinfo=UTC)
+HISTORY = datetime(2011, 10, 24, tzinfo=UTC)
 EVENING = datetime(2011, 11, 23, 21, tzinfo=UTC)
-NEXT_EVENING = datetime(2011, 11, 24, 17, tzinfo=UTC)
+AFTERNOON = datetime(2011, 11, 24, 15, tzinfo=UTC)
 
 
 @dataclass
@@ -99,11 +99,11 @@ def shop(postgres, keys, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cycles(shop):
-    """A day by the hour until one o'clock, then by the quarter of an hour: the outcomes of each cycle that had rows."""
+    """A day by the hour until noon, then by the quarter of an hour: the outcomes of each cycle that had rows."""
     hours = list(retail.steps(EVENING, "hour"))
-    quarters = retail.steps(datetime(2011, 11, 24, 13, tzinfo=UTC), "quarter")
-    moments = [*(hour for hour in hours if hour.day == 24 and hour.hour <= 13), *quarters]
-    return [made for moment in moments if EVENING < moment < NEXT_EVENING and (made := shop.cycle(moment))]
+    quarters = retail.steps(datetime(2011, 11, 24, 12, tzinfo=UTC), "quarter")
+    moments = [*(hour for hour in hours if hour.day == 24 and hour.hour <= 12), *quarters]
+    return [made for moment in moments if EVENING < moment < AFTERNOON and (made := shop.cycle(moment))]
 
 
 def reasons(cycles, country):
@@ -111,7 +111,7 @@ def reasons(cycles, country):
 
 
 def test_cycles_without_a_row_do_not_happen_and_all_others_end(cycles):
-    assert 15 < len(cycles) < 30
+    assert 10 < len(cycles) < 20
     assert {row.state for made in cycles for row in made.values()} <= {"published", "inconclusive", "skipped", "kept"}
 
 
@@ -147,7 +147,7 @@ def test_nothing_is_trained_for_a_cell_that_is_not_due_or_too_thin(shop, cycles)
         "SELECT a.timings, o.reason FROM attempts AS a JOIN outcomes AS o USING (run_id, model, country) "
         "WHERE o.state = 'skipped' OR o.reason LIKE 'Too few rows%'"
     )
-    assert len(idle) > 10
+    assert len(idle) > 5
     assert all("fit" not in attempt.timings for attempt in idle)
 
 

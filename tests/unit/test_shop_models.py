@@ -1,5 +1,7 @@
 """What holds for every model of the shop: sound examples, features of the past only, a fit that can be repeated and kept."""
 
+import runpy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,11 +11,20 @@ from models.shop.order_value import order_value
 from models.shop.price import price
 from models.shop.quantity import quantity
 from models.shop.returned import returned
+<<<<<<< HEAD
+=======
+from models.shop.weekly_units import weekly_units
+>>>>>>> 973992127dfb52f8408dadc730b52d596df27fe9
 from perennial.core.artifacts import decode_estimator, encode_estimator
 from perennial.core.examples import checked_features, matured_examples
 from perennial.core.metrics import METRICS, predict
+from perennial.recipe import recipe_of
 
+<<<<<<< HEAD
 MODELS = (price, quantity, order_value, returned)
+=======
+MODELS = (price, quantity, order_value, returned, weekly_units)
+>>>>>>> 973992127dfb52f8408dadc730b52d596df27fe9
 ROWS = a_shop()
 AS_OF = ROWS["invoice_date"].max()
 MOMENTS = (START + pd.Timedelta(days=130, hours=10), START + pd.Timedelta(days=150), START + pd.Timedelta(days=189, hours=17))
@@ -82,3 +93,10 @@ def test_a_kept_fit_loads_with_the_trusted_types_and_predicts_the_same(model):
     before = fitted(model)
     after = decode_estimator(encode_estimator(before), model.trusted)
     np.testing.assert_array_equal(*(predict(fit, features, METRICS[model.metric]) for fit in (before, after)))
+
+
+def test_its_recipe_stands_alone_as_frozen_text(model, tmp_path):
+    frozen = tmp_path / "frozen.py"
+    frozen.write_text(recipe_of(model).source)
+    code = runpy.run_path(str(frozen))
+    pd.testing.assert_frame_equal(code["features"](code["examples"](ROWS, AS_OF)), model.features(model.examples(ROWS, AS_OF)))

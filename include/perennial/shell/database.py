@@ -64,16 +64,18 @@ def moment(connection: Connection) -> Iterator[None]:
 
 
 @contextmanager
-def _lost_connections() -> Iterator[None]:
+def _as_registry_errors() -> Iterator[None]:
     try:
         yield
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
         raise RegistryError(f"Perennial's database went away: {str(error).strip()}. A retry goes on from here.") from error
+    except psycopg2.ProgrammingError as error:
+        raise RegistryError(f"Perennial's database cannot be read: {str(error).splitlines()[0]}. Was it migrated?") from error
 
 
 def fetch(connection: Connection, query: str, **parameters: Any) -> list[Any]:
     """Rows of a named query as named tuples."""
-    with _lost_connections(), connection.cursor() as cursor:
+    with _as_registry_errors(), connection.cursor() as cursor:
         cursor.execute(queries()[query], parameters)
         return list(cursor.fetchall()) if cursor.description else []
 
@@ -86,7 +88,7 @@ def fetch_one(connection: Connection, query: str, **parameters: Any) -> Any:
 
 def run(connection: Connection, query: str, **parameters: Any) -> int:
     """Run a named query; returns how many rows it touched."""
-    with _lost_connections(), connection.cursor() as cursor:
+    with _as_registry_errors(), connection.cursor() as cursor:
         cursor.execute(queries()[query], parameters)
         return int(cursor.rowcount)
 
