@@ -11,20 +11,13 @@ from models.shop.order_value import order_value
 from models.shop.price import price
 from models.shop.quantity import quantity
 from models.shop.returned import returned
-<<<<<<< HEAD
-=======
 from models.shop.weekly_units import weekly_units
->>>>>>> 973992127dfb52f8408dadc730b52d596df27fe9
 from perennial.core.artifacts import decode_estimator, encode_estimator
 from perennial.core.examples import checked_features, matured_examples
 from perennial.core.metrics import METRICS, predict
 from perennial.recipe import recipe_of
 
-<<<<<<< HEAD
-MODELS = (price, quantity, order_value, returned)
-=======
 MODELS = (price, quantity, order_value, returned, weekly_units)
->>>>>>> 973992127dfb52f8408dadc730b52d596df27fe9
 ROWS = a_shop()
 AS_OF = ROWS["invoice_date"].max()
 MOMENTS = (START + pd.Timedelta(days=130, hours=10), START + pd.Timedelta(days=150), START + pd.Timedelta(days=189, hours=17))

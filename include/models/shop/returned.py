@@ -107,11 +107,7 @@ returned = Model(
     lookback=Days(RETURN_DAYS + HISTORY_DAYS),
     holdout=Days(45),
     gate=Gate(floor=0.15, margin=0.02, min_rows=1000, min_clusters=20, min_train_rows=2000),
-<<<<<<< HEAD
-    cadence=Cadence(min_new_rows=500, max_age=Days(150)),
-=======
     cadence=Cadence(min_new_rows=500, max_age=Days(60)),
->>>>>>> 973992127dfb52f8408dadc730b52d596df27fe9
     columns=("invoice", "stock_code", "quantity", "invoice_date", "price", "customer_id"),
     trusted=("sklearn.model_selection._split.KFold",),
 )
