@@ -56,7 +56,7 @@ def _number(value: float | None, form: str) -> str:
 
 def _figures(history: History) -> dict[str, Any]:
     ratios = {f"{way}_error": history.error(way) for way in WAYS} | {f"{way}_ratio": history.ratio(way) for way in WAYS}
-    return {"cell": str(history.cell), **ratios, **asdict(history)}
+    return {**asdict(history), "cell": str(history.cell), **ratios}
 
 
 def _resources(stack: Stack) -> Resources:
