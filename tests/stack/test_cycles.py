@@ -15,6 +15,7 @@ from rich.console import Console
 from embedded import replay
 from embedded.errors import ApiError
 from embedded.running import Stack
+from perennial.catalog import load_catalog
 from perennial.client import Champions
 from perennial.shell.database import connect, fetch
 
@@ -58,11 +59,13 @@ def test_champions_are_published_and_replaced(cycles, stack):
     assert max(row.seq for row in releases if row.country == "GB") >= 2
 
 
-def test_the_owner_has_a_mail_of_each_run_that_published(cycles, stack):
-    published = rows(stack, "SELECT DISTINCT run_id FROM outcomes WHERE state = 'published'")
-    told = rows(stack, "SELECT owner, state FROM messages")
-    assert [(message.owner, message.state) for message in told] == [("pricing", "sent")] * len(published)
-    assert len(list((stack.paths.mail / "new").iterdir())) == len(published) > 0
+def test_each_owner_has_a_mail_of_each_run_that_published(cycles, stack):
+    owners = {model.name: model.owner.name for model in load_catalog().fleet("shop").models.values()}
+    published = rows(stack, "SELECT DISTINCT run_id, model FROM outcomes WHERE state = 'published'")
+    told = rows(stack, "SELECT run_id, owner, state FROM messages")
+    assert {row.state for row in told} == {"sent"}
+    assert {(row.run_id, row.owner) for row in told} == {(row.run_id, owners[row.model]) for row in published}
+    assert len(list((stack.paths.mail / "new").iterdir())) == len(told) > 0
 
 
 def test_every_row_of_the_shop_is_landed_once(cycles, stack):
