@@ -18,7 +18,7 @@ export GX_ANALYTICS_ENABLED := false
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run replay stop test check unit integration dags stack bench-ingest check-models new-model try audit freeze champions lock clean
+.PHONY: help setup run replay stop test check unit integration dags stack bench bench-ingest check-models new-model try audit freeze champions lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -65,6 +65,9 @@ dags: $(VENV)/.test ## tests of whole DAGs
 
 stack: $(VENV)/.test ## the real stack, two cycles of the real example
 	@$(BIN)/python -m pytest tests/stack
+
+bench: $(VENV)/.core ## one cycle of 200 cells against loops and a textbook DAG, five times: CELLS=40 REPEAT=1 for a quick look
+	@PYTHONPATH=$(PYTHONPATH):$(CURDIR)/benchmarks PERENNIAL_MODELS=fleet.models PERENNIAL_SOURCES=fleet.sources $(BIN)/python -m fleet
 
 bench-ingest: $(VENV)/.core ## ingest the whole shop: seconds and peak memory
 	@$(BIN)/python benchmarks/ingest.py

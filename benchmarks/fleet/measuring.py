@@ -1,0 +1,128 @@
+"""What a set of processes costs: CPU seconds and memory, read from /proc.
+
+CPU is exact where parents reap their children, as all of these do: what a tree of processes has used is what its living
+members and the children they have reaped have used (fields utime, stime, cutime, cstime), so the difference of two readings
+is the cost between them. Memory is sampled: the sum of proportional set sizes (PSS: shared pages are divided among those who
+share them), and each process's own high-water mark.
+"""
+
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+TICKS = os.sysconf("SC_CLK_TCK")
+PACKAGES = ("apache-airflow-core", "scikit-learn", "numpy", "pandas", "pyarrow", "skops", "joblib", "psycopg2-binary")
+
+
+def tree(roots: Iterable[int]) -> list[int]:
+    """These processes and all that descend from them."""
+    parents: dict[int, list[int]] = {}
+    for pid in psutil.pids():
+        with suppress(OSError, IndexError):
+            parents.setdefault(int(_stat(pid)[1]), []).append(pid)
+    found, open_ones = [], list(roots)
+    while open_ones:
+        pid = open_ones.pop()
+        found.append(pid)
+        open_ones += parents.get(pid, [])
+    return found
+
+
+def cpu_seconds(pids: Iterable[int], reaped: bool = True) -> float:
+    """CPU these processes have used, by default with the children they have reaped."""
+    total = 0
+    for pid in pids:
+        with suppress(OSError, IndexError):
+            total += sum(int(ticks) for ticks in _stat(pid)[11 : 15 if reaped else 13])
+    return total / TICKS
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of a process's stat after its name: state, parent, …"""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _memory(pid: int) -> tuple[float, float, float]:
+    """PSS, RSS and the high-water mark of RSS, in MB."""
+    pss = int(Path(f"/proc/{pid}/smaps_rollup").read_text().split("\nPss:")[1].split()[0])
+    status = Path(f"/proc/{pid}/status").read_text()
+    rss, peak = (int(status.split(f"\n{name}:")[1].split()[0]) for name in ("VmRSS", "VmHWM"))
+    return pss / 1024, rss / 1024, peak / 1024
+
+
+@dataclass
+class Seen:
+    """One process: its resident memory when first seen, its high-water mark and CPU when last seen."""
+
+    first_rss: float
+    peak_rss: float = 0.0
+    cpu: float = 0.0
+
+
+@dataclass
+class Watch:
+    """Samples the memory of a changing set of processes, once a second, from inside a `with`."""
+
+    pids: Callable[[], Iterable[int]]
+    seconds: float = 1.0
+    peak_pss: float = 0.0
+    peak_rss_sum: float = 0.0
+    own_cpu: float = 0.0
+    seen: dict[int, Seen] = field(default_factory=dict)
+
+    def __enter__(self) -> "Watch":
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._sample_all, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _sample_all(self) -> None:
+        while not self._over.wait(self.seconds):
+            self._sample()
+        self.own_cpu = time.thread_time()
+
+    def _sample(self) -> None:
+        sums = [0.0, 0.0]
+        for pid in self.pids():
+            with suppress(OSError, IndexError):
+                pss, rss, peak = _memory(pid)
+                seen = self.seen.setdefault(pid, Seen(first_rss=rss))
+                seen.peak_rss, seen.cpu = peak, cpu_seconds([pid])
+                sums = [sums[0] + pss, sums[1] + rss]
+        self.peak_pss, self.peak_rss_sum = max(self.peak_pss, sums[0]), max(self.peak_rss_sum, sums[1])
+
+
+def machine() -> dict[str, str | int | float]:
+    """What the figures were measured on."""
+    models = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    return {
+        "cpu": models[0] if models else platform.processor(),
+        "mhz": next((line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("cpu MHz")), ""),
+        "cores": os.cpu_count() or 0,
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+    }
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,1 @@
+"""Specs that only the benchmark uses."""
