@@ -17,9 +17,7 @@ def examples(rows, as_of):
     import pandas as pd
 
     starts = rows["requested_at"].dt.floor("3h")
-    firsts = rows.groupby("zone")["requested_at"].min().dt.ceil("3h")
-    spans = [(zone, start) for zone, first in firsts.items() for start in pd.date_range(first, as_of, freq="3h", unit="us")]
-    index = pd.MultiIndex.from_tuples(spans, names=["zone", "start"]) if spans else nothing()
+    index = spans(rows.groupby("zone")["requested_at"].min().dt.ceil("3h"), as_of)
     counts = rows.groupby(["zone", starts]).size().rename_axis(["zone", "start"]).reindex(index, fill_value=0)
     moments = pd.Series(index.get_level_values("start"), index=index)
     return pd.DataFrame(
@@ -32,11 +30,13 @@ def examples(rows, as_of):
     )
 
 
-def nothing():
-    """No zone and no three hours."""
+def spans(firsts, as_of):
+    """Each zone with every three hours from its first on, as an index."""
     import pandas as pd
 
-    return pd.MultiIndex.from_arrays([pd.Index([], dtype="int64"), pd.DatetimeIndex([], tz="UTC").as_unit("us")])
+    made = [(zone, start) for zone, first in firsts.items() for start in pd.date_range(first, as_of, freq="3h", unit="us")]
+    types = {"zone": "int64", "start": "datetime64[us, UTC]"}
+    return pd.MultiIndex.from_frame(pd.DataFrame(made, columns=list(types)).astype(types))
 
 
 def features(examples):

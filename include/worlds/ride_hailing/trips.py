@@ -3,8 +3,8 @@
 Each day of each country has a random generator of its own, which gives every trip its row of uniform numbers; all else is a
 function of those numbers, the moment and the country. So any days can be made, in any order, and are always the same.
 
-What is predicted depends on two causes each, in a direction that turns with the country's drift: the strength of the
-dependence stays as it is, only its causes change. A model fitted before a turn by an angle sees the cosine of it.
+What is predicted depends on two causes each, in a direction that turns with the country's drift. The strength of the
+dependence stays as it is: of what a model has learned, the cosine of the angle since then is still true.
 """
 
 from collections.abc import Iterable
@@ -222,9 +222,10 @@ def changes(country: Country, since: datetime, until: datetime) -> pd.DataFrame:
     However the time is cut, the last of a trip's changes up to a moment is the same.
     """
     made = trips(country, _days_touched(country, since, until))
-    asked = made["requested_at"]
+    asked, ridden = made["requested_at"], made["cancelled"] == 0
     moments = (
-        made["ended_at"], made["corrected_at"], asked + CONTACT_DELAY, asked + CHURN_DELAY, asked + country.label_delay
+        made["ended_at"], made["corrected_at"], asked + CHURN_DELAY,
+        (asked + CONTACT_DELAY).where(ridden), (asked + country.label_delay).where(ridden),
     )  # fmt: skip
     touched = np.logical_or.reduce([(moment >= since) & (moment < until) for moment in moments])
     return known(made[touched & (made["ended_at"] < until)].reset_index(drop=True), country, until)
