@@ -15,7 +15,7 @@ from models.ride_hailing.eta import eta
 from models.ride_hailing.rider_demand import rider_demand
 from perennial.core.examples import matured_examples
 from perennial.core.metrics import METRICS, predict
-from perennial.spec import Days
+from perennial.spec import Days, Seconds
 from sources.trips import CODES
 from sources.trips import trips as source
 from worlds import ride_hailing
@@ -79,6 +79,15 @@ def test_however_the_time_is_cut_the_last_revision_of_each_trip_is_the_same(cuts
     latest = pd.concat(steps).drop_duplicates("trip_id", keep="last").sort_values("trip_id").reset_index(drop=True)
     once = changes(country, day(0), day(60)).sort_values("trip_id").reset_index(drop=True)
     pd.testing.assert_frame_equal(latest, once)
+
+
+def test_what_becomes_known_at_the_very_end_of_a_step_is_written_by_the_next():
+    country = a_country()
+    trip = trips(country, [10]).query("cancelled == 0").iloc[0]
+    moment = trip["settled_at"].to_pydatetime()
+    until, after = (changes(country, day(0), moment), changes(country, moment, moment + Seconds(1)))
+    assert np.isnan(until.set_index("trip_id").loc[trip["trip_id"], "fraud"])
+    assert after.set_index("trip_id").loc[trip["trip_id"], "fraud"] == trip["fraud"]
 
 
 def test_a_step_writes_no_trip_that_has_not_ended_and_none_that_nothing_new_is_known_of():

@@ -204,15 +204,15 @@ def _befallen(country: Country, kind: Any, moments: pd.Series) -> NDArray[np.boo
 
 
 def known(made: pd.DataFrame, country: Country, at: datetime) -> pd.DataFrame:
-    """The trips as they stand in the table at a moment after their end: prices may be wrong, later labels are missing."""
+    """The trips as they stand right before a moment after their end: prices may be wrong, later labels are missing."""
     asked, seen = made["requested_at"], made.copy()
-    wrong = made["corrected_at"] > at
+    wrong = made["corrected_at"] >= at
     factor = np.where(_befallen(country, "cents", asked), 100.0, float(MISTYPED_BY))
     seen["agreed_price"] = made["agreed_price"].where(~wrong, made["agreed_price"] * factor)
-    seen["contacted"] = made["contacted"].where(asked + CONTACT_DELAY <= at)
-    seen["churned"] = made["churned"].where(asked + CHURN_DELAY <= at)
-    seen["fraud"] = made["fraud"].where(made["settled_at"] <= at)
-    seen["settled_at"] = made["settled_at"].where((made["settled_at"] <= at) & made["fraud"].notna())
+    seen["contacted"] = made["contacted"].where(asked + CONTACT_DELAY < at)
+    seen["churned"] = made["churned"].where(asked + CHURN_DELAY < at)
+    seen["fraud"] = made["fraud"].where(made["settled_at"] < at)
+    seen["settled_at"] = made["settled_at"].where((made["settled_at"] < at) & made["fraud"].notna())
     return seen
 
 
