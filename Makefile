@@ -7,9 +7,10 @@ UV     := $(BIN)/uv
 CYCLES ?=
 STAY   ?= 1
 FLEET  ?= shop
-EVERY  ?= month
+EVERY  ?=
 START  ?=
-SPEED   = --every $(EVERY) $(if $(START),--start $(START)) $(if $(CYCLES),--cycles $(CYCLES))
+PACE   ?= 0
+SPEED   = $(if $(EVERY),--every $(EVERY)) $(if $(START),--start $(START)) --pace $(PACE) $(if $(CYCLES),--cycles $(CYCLES))
 
 export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins
 export OMP_NUM_THREADS := 1
@@ -39,10 +40,10 @@ $(VENV)/.test: requirements-test.txt $(VENV)/.core
 
 setup: $(VENV)/.core ## create .venv from the lock
 
-run: $(VENV)/.core ## run everything on this machine: CYCLES=3 replays three months, STAY=0 exits afterwards
+run: $(VENV)/.core ## run everything on this machine: FLEET=shop or ride_hailing; CYCLES=3 ends after three, STAY=0 exits then
 	@$(BIN)/python -m embedded run --fleet $(FLEET) $(SPEED) --stay $(STAY)
 
-replay: $(VENV)/.core ## replay a whole year and show what retraining was worth: EVERY=month, week, hour or quarter
+replay: $(VENV)/.core ## replay the shop's year and show what retraining was worth: EVERY=month, week, hour or quarter
 	@$(BIN)/python -m embedded replay $(SPEED)
 
 stop: $(VENV)/.core ## stop what a run left behind

@@ -1,6 +1,7 @@
 """``python -m embedded run|stop|exec|sql``: the verbs behind ``make run`` and its kin."""
 
 import argparse
+import math
 import os
 import signal
 import subprocess
@@ -14,12 +15,12 @@ from rich.table import Table
 
 from embedded.components import command_env
 from embedded.errors import EmbeddedError, StateInUse
+from embedded.examples import EXAMPLES, SHOP, Example
 from embedded.paths import repo_folder, state_folder
 from embedded.running import Stack, wanted_port
 from perennial.catalog import load_catalog
 from perennial.errors import PerennialError, RequestError
 from perennial.steps.plan import moment
-from worlds import retail
 from worlds.retail import RetailError
 
 GOOD, BAD, NO_SETUP, INTERRUPTED = 0, 1, 2, 130
@@ -30,14 +31,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="embedded", description="The whole stack on one machine.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     running = verbs.add_parser("run", help="start everything and replay the example")
-    running.add_argument("--fleet", choices=["shop"], default="shop", help="which example to replay")
-    running.add_argument("--cycles", type=int, help="how many cycles to replay (default: all there are)")
+    running.add_argument("--fleet", choices=sorted(EXAMPLES), default=SHOP.fleet, help="which example to replay")
     running.add_argument("--stay", type=int, choices=[0, 1], default=1, help="0: exit after the cycles")
-    replaying = verbs.add_parser("replay", help="replay the example to its end, and show what retraining was worth")
+    steps = sorted({step for example in EXAMPLES.values() for step in example.world.FREQUENCIES})
+    replaying = verbs.add_parser("replay", help="replay the shop to its end, and show what retraining was worth")
     for verb in (running, replaying):
-        verb.add_argument("--every", choices=sorted(retail.FREQUENCIES), default="month", help="how long a cycle's time is")
-        verb.add_argument("--start", type=_moment, help="up to when the first cycle reads (default: a year of history)")
-    replaying.add_argument("--cycles", type=int, help="how many cycles to replay (default: all there are)")
+        verb.add_argument("--every", choices=steps, help="how long a cycle's time is (default: shop month, ride_hailing day)")
+        verb.add_argument("--start", type=_moment, help="up to when the first cycle reads (default: the example's history)")
+        verb.add_argument("--cycles", type=int, help="how many cycles to replay (default: all there are)")
+        verb.add_argument("--pace", type=float, default=0.0, help="the least seconds that an hour of the world takes")
     verbs.add_parser("stop", help="stop everything of the state folder")
     executing = verbs.add_parser("exec", help="run a command with the state folder's database and store")
     executing.add_argument("command", nargs=argparse.REMAINDER)
@@ -56,6 +58,8 @@ def main() -> int:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Start the stack, replay cycles, stay until Ctrl-C unless told otherwise."""
+    example = EXAMPLES[arguments.fleet]
+    every = example.checked(arguments.every)
     stack = Stack(state_folder(), repo_folder())
     started = time.monotonic()
     with stack:
@@ -64,40 +68,42 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             f"Airflow: {stack.url}  user [bold]{stack.user}[/bold]  password [bold]{stack.password}[/bold]", soft_wrap=True
         )
         console.print(f"up after {time.monotonic() - started:.0f} s\n", style="dim")
-        good = _replay(stack, arguments, console, whole_tables=True)
+        good = _replay(example, stack, every, arguments, console, whole_tables=True)
         if arguments.stay:
             console.print("The replay has paused; Airflow stays up. Ctrl-C stops it.")
-            while True:
-                stack.check()
-                time.sleep(1)
+            _wait(stack, math.inf)
     return GOOD if good else BAD
 
 
 def replay(arguments: argparse.Namespace, console: Console) -> int:
-    """Replay all cycles in a state folder of their own, then compare the champions with simpler ways."""
+    """Replay the shop's cycles in a state folder of their own, then compare the champions with simpler ways."""
     from embedded.worth import show_worth
 
-    stack = Stack(state_folder() / f"replay-{arguments.every}", repo_folder())
+    every = SHOP.checked(arguments.every)
+    stack = Stack(state_folder() / f"replay-{every}", repo_folder())
     with stack:
         stack.start(lambda fact: console.print(f"{fact} …", style="dim"), wanted_port())
-        good = _replay(stack, arguments, console, whole_tables=False)
-        show_worth(stack, console)
+        good = _replay(SHOP, stack, every, arguments, console, whole_tables=False)
+        show_worth(SHOP, stack, console)
     return GOOD if good else BAD
 
 
-def _replay(stack: Stack, arguments: argparse.Namespace, console: Console, whole_tables: bool) -> bool:
+def _replay(
+    example: Example, stack: Stack, every: str, arguments: argparse.Namespace, console: Console, whole_tables: bool
+) -> bool:
     from embedded import replay
 
-    replay.prepare(stack)
-    left = replay.next_steps(stack, arguments.every, arguments.start)
-    if not left:
-        console.print("The replay has reached its end. `make clean` starts it over.")
-    specs, good, cycles = load_catalog().fleet(replay.FLEET), True, 0
+    replay.prepare(example, stack)
+    steps = replay.next_steps(example, stack, every, arguments.start)
+    steps = replay.paced(steps, arguments.pace, lambda seconds: _wait(stack, seconds))
+    specs, good, cycles = load_catalog().fleet(example.fleet), True, 0
     try:
-        for step in left:
-            if cycles == arguments.cycles:
+        while cycles != arguments.cycles:
+            step = next(steps, None)
+            if step is None:
+                console.print("The replay has reached its end. `make clean` starts it over.")
                 break
-            made = replay.cycle(stack, step, console)
+            made = replay.cycle(example, stack, step, console)
             if made is None:
                 continue
             cycles, good = cycles + 1, good and made.is_good
@@ -108,6 +114,14 @@ def _replay(stack: Stack, arguments: argparse.Namespace, console: Console, whole
         console.print(str(error), style="red", markup=False)
         return False
     return good
+
+
+def _wait(stack: Stack, seconds: float) -> None:
+    """Let time pass; raises EmbeddedError when something of the stack ends by itself meanwhile."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        stack.check()
+        time.sleep(min(1, left))
 
 
 def stop(arguments: argparse.Namespace, console: Console) -> int:

@@ -15,13 +15,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from embedded.errors import PortInUse
+from embedded.examples import EXAMPLES
 from embedded.paths import Paths
 from embedded.postgres import Postgres
 from embedded.processes import write_json, write_whole
 from perennial.shell.keys import read_private_key
 
 USER = "admin"
-DATABASES = ("airflow", "perennial", "shop")
+OPERATIONAL = tuple(example.database for example in EXAMPLES.values())
+DATABASES = ("airflow", "perennial", *OPERATIONAL)
 COMPONENTS = {
     "api-server": ("api-server",),
     "scheduler": ("scheduler",),
@@ -83,7 +85,7 @@ def airflow_env(paths: Paths, postgres: Postgres, ports: Mapping[str, int]) -> d
         "PYTHONPATH": str(paths.repo / "include"),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', os.defpath)}",
         "AIRFLOW_CONN_PERENNIAL_DB": _connection(postgres, "perennial"),
-        "AIRFLOW_CONN_SHOP_DB": _connection(postgres, "shop"),
+        **{f"AIRFLOW_CONN_{name.upper()}_DB": _connection(postgres, name) for name in OPERATIONAL},
         "AIRFLOW_CONN_PERENNIAL_STORE": json.dumps({"conn_type": "generic", "extra": {"url": paths.store.as_uri()}}),
         "AIRFLOW_CONN_PERENNIAL_MAIL": _mail_connection(ports["mail"]),
         "PERENNIAL_SIGNING_KEY": str(private),
@@ -106,7 +108,7 @@ def command_env(paths: Paths, postgres: Postgres) -> dict[str, str]:
         "PERENNIAL_STORE_URL": paths.store.as_uri(),
         "PERENNIAL_SIGNING_KEY": str(private),
         "PERENNIAL_PUBLIC_KEYS": str(public),
-        "PERENNIAL_SOURCE_SHOP_DB": postgres.dsn("shop"),
+        **{f"PERENNIAL_SOURCE_{name.upper()}_DB": postgres.dsn(name) for name in OPERATIONAL},
     }
 
 

@@ -2,30 +2,31 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from embedded.errors import EmbeddedError
+from embedded.examples import Example
 from embedded.running import Stack
 from perennial.catalog import FleetSpecs, load_catalog
 from perennial.shell.database import connect, fetch
-from worlds import retail
 
-FLEET, SOURCE = "shop", "order_lines"
 POLL_SECONDS = 0.5
 WAKE_SECONDS = 180
 RUN_SECONDS = 3600
+LONGEST_TABLE = 60
+HOUR = timedelta(hours=1)
 COLOURS = {"published": "green", "kept": "yellow", "inconclusive": "yellow", "failed": "red", "blocked": "magenta"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cycle:
-    """What a cycle came to. ``seconds``: from the shop's commit to the last release, or the end where none was made."""
+    """What a cycle came to. ``seconds``: from the world's commit to the last release, or the end where none was made."""
 
     run_id: str
     state: str
@@ -38,34 +39,45 @@ class Cycle:
         return self.state == "success" and all(row.state != "pending" for row in self.outcomes)
 
 
-def prepare(stack: Stack) -> None:
-    """Make the shop's table, and let the scheduler run the DAGs."""
-    retail.prepare(stack.postgres.dsn("shop"))
-    for dag_id in (f"ingest_{SOURCE}", f"retrain_{FLEET}"):
+def prepare(example: Example, stack: Stack) -> None:
+    """Make the world's tables, and let the scheduler run the example's DAGs."""
+    example.world.prepare(stack.postgres.dsn(example.database))
+    for dag_id in (f"ingest_{example.source}", f"retrain_{example.fleet}"):
         stack.api.wait_for_dag(dag_id)
         stack.api.unpause(dag_id)
 
 
-def next_steps(stack: Stack, every: str = "month", start: datetime | None = None) -> list[datetime]:
+def next_steps(example: Example, stack: Stack, every: str | None = None, start: datetime | None = None) -> Iterator[datetime]:
     """The moments the replay has not reached yet."""
-    reached = retail.position(stack.postgres.dsn("shop"))
-    return [step for step in retail.steps(start, every) if reached is None or step > reached]
+    reached = example.world.position(stack.postgres.dsn(example.database))
+    return (step for step in example.world.steps(start, every or example.every) if reached is None or step > reached)
 
 
-def cycle(stack: Stack, until: datetime, console: Console) -> Cycle | None:
-    """Replay the shop up to a moment, ingest, and wait for the retraining that this wakes; None when nothing was written.
+def paced(steps: Iterator[datetime], pace: float, wait: Callable[[float], None]) -> Iterator[datetime]:
+    """The steps, each no sooner than ``pace`` seconds per hour of its own after the one before; ``wait`` takes seconds."""
+    before, begun = next(steps, None), time.monotonic()
+    while before is not None:
+        yield before
+        after = next(steps, None)
+        if after is not None:
+            wait(max(0.0, begun + pace * ((after - before) / HOUR) - time.monotonic()))
+        before, begun = after, time.monotonic()
+
+
+def cycle(example: Example, stack: Stack, until: datetime, console: Console) -> Cycle | None:
+    """Move the world up to a moment, ingest, and wait for the retraining that this wakes; None when nothing was written.
 
     Raises EmbeddedError when ingest fails or no retraining wakes up.
     """
-    rows = retail.advance(stack.postgres.dsn("shop"), until, stack.paths.state / "cache")
+    rows = example.world.advance(stack.postgres.dsn(example.database), until, stack.paths.state / "cache")
     committed = time.time()
     if rows == 0:
         return None
-    console.print(f"[bold]{until:%Y-%m-%d %H:%M}[/bold]: the shop wrote {rows:,} rows")
-    time.sleep(load_catalog().source(SOURCE).max_commit_lag.total_seconds())
-    _ingest(stack, console)
-    run_id = _await_plan(stack)
-    state = _await_end(stack, run_id, console)
+    console.print(f"[bold]{until:%Y-%m-%d %H:%M}[/bold]: {example.source} has {rows:,} new rows")
+    time.sleep(load_catalog().source(example.source).max_commit_lag.total_seconds())
+    _ingest(example, stack, console)
+    run_id = _await_plan(example, stack)
+    state = _await_end(example, stack, run_id, console)
     ended = next((row.released_at for row in _ask(stack, "last_release_of", run_id=run_id) if row.released_at), None)
     return Cycle(
         run_id=run_id,
@@ -79,11 +91,16 @@ def summary(made: Cycle) -> str:
     """A cycle in one line: outcomes by state, and how long the last release took."""
     counts = Counter(row.state for row in made.outcomes)
     shown = ", ".join(f"[{COLOURS.get(state, 'white')}]{number} {state}[/]" for state, number in counts.most_common())
-    return f"{made.run_id}: {made.state}; {shown or 'nothing was due'}; {made.seconds:.0f} s from the shop's commit\n"
+    return f"{made.run_id}: {made.state}; {shown or 'nothing was due'}; {made.seconds:.0f} s from the world's commit\n"
 
 
 def table(specs: FleetSpecs, run_id: str, outcomes: list[Any]) -> Table:
-    """A run's cells: champion before, challenger, verdict, reason, seconds."""
+    """A run's cells: by cell where they fit on a screen, else by model."""
+    return (_by_cell if len(outcomes) <= LONGEST_TABLE else _by_model)(specs, run_id, outcomes)
+
+
+def _by_cell(specs: FleetSpecs, run_id: str, outcomes: list[Any]) -> Table:
+    """Champion before, challenger, verdict, reason, seconds."""
     made = Table(title=f"{specs.fleet.name}: {run_id}", title_justify="left")
     for name in ("cell", "champion", "challenger", "outcome", "reason"):
         made.add_column(name, overflow="fold")
@@ -97,30 +114,49 @@ def table(specs: FleetSpecs, run_id: str, outcomes: list[Any]) -> Table:
     return made
 
 
-def _ingest(stack: Stack, console: Console) -> None:
-    dag_id = f"ingest_{SOURCE}"
+def _by_model(specs: FleetSpecs, run_id: str, outcomes: list[Any]) -> Table:
+    """How many cells ended how, their seconds, and why the first failed one did."""
+    states = [state for state, _ in Counter(row.state for row in outcomes).most_common()]
+    made = Table(title=f"{specs.fleet.name}: {run_id}", title_justify="left")
+    made.add_column("model")
+    for state in states:
+        made.add_column(state, justify="right", style=COLOURS.get(state))
+    made.add_column("seconds", justify="right")
+    made.add_column("first failure", overflow="fold")
+    for model in sorted({row.model for row in outcomes}):
+        rows = [row for row in outcomes if row.model == model]
+        ended = Counter(row.state for row in rows)
+        failure = next((f"{row.country}: {row.reason}" for row in rows if row.state == "failed"), "")
+        seconds = sum(row.seconds or 0 for row in rows)
+        made.add_row(model, *(str(ended[state] or "") for state in states), f"{seconds:.1f}", failure)
+    return made
+
+
+def _ingest(example: Example, stack: Stack, console: Console) -> None:
+    dag_id = f"ingest_{example.source}"
     run_id = stack.api.trigger(dag_id, {})
     state = _until_ended(stack, lambda: stack.api.run_state(dag_id, run_id), RUN_SECONDS)
     if state != "success":
         raise EmbeddedError(f"{dag_id} run {run_id} ended as {state}. Look at its logs in {stack.url}, under Dags > {dag_id}.")
-    counts = {row.state: row.number for row in _ask(stack, "batches_by_state", source=SOURCE)}
+    counts = {row.state: row.number for row in _ask(stack, "batches_by_state", source=example.source)}
     console.print(f"ingested; batches so far: {', '.join(f'{number} {state}' for state, number in sorted(counts.items()))}")
 
 
-def _await_plan(stack: Stack) -> str:
+def _await_plan(example: Example, stack: Stack) -> str:
     """The id of a run whose plan covers what is accepted now."""
-    accepted = _ask(stack, "as_of", source=SOURCE)[0].as_of
+    accepted = _ask(stack, "as_of", source=example.source)[0].as_of
     deadline = time.monotonic() + WAKE_SECONDS
     while time.monotonic() < deadline:
         stack.check()
-        newest = next(iter(_ask(stack, "newest_run", fleet=FLEET)), None)
-        if newest and SOURCE in newest.as_of and datetime.fromisoformat(newest.as_of[SOURCE]) >= accepted:
+        newest = next(iter(_ask(stack, "newest_run", fleet=example.fleet)), None)
+        seen = newest.as_of.get(example.source) if newest else None
+        if newest and seen and datetime.fromisoformat(seen) >= accepted:
             return str(newest.id)
         time.sleep(POLL_SECONDS)
-    raise EmbeddedError(f"retrain_{FLEET} did not wake up within {WAKE_SECONDS} s. Look at {stack.url}, under Dags.")
+    raise EmbeddedError(f"retrain_{example.fleet} did not wake up within {WAKE_SECONDS} s. Look at {stack.url}, under Dags.")
 
 
-def _await_end(stack: Stack, run_id: str, console: Console) -> str:
+def _await_end(example: Example, stack: Stack, run_id: str, console: Console) -> str:
     dag_run = run_id.split("/", 1)[1]
     with console.status("retraining") as status:
 
@@ -128,7 +164,7 @@ def _await_end(stack: Stack, run_id: str, console: Console) -> str:
             outcomes = _ask(stack, "outcomes_of", run_id=run_id)
             done = sum(row.state != "pending" for row in outcomes)
             status.update(f"retraining: {done} of {len(outcomes)} cells")
-            return str(stack.api.run_state(f"retrain_{FLEET}", dag_run))
+            return str(stack.api.run_state(f"retrain_{example.fleet}", dag_run))
 
         return _until_ended(stack, look, RUN_SECONDS)
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from embedded.components import make_signing_keys
-from embedded.replay import FLEET
+from embedded.examples import Example
 from embedded.running import Stack
 from perennial.catalog import load_catalog
 from perennial.core.hindsight import ALWAYS, JUDGED, NEVER, SERVED, WAYS, History
@@ -22,11 +22,15 @@ from perennial.steps.hindsight import hindsight
 STATES = ("published", "kept", "inconclusive", "skipped", "failed")
 
 
-def show_worth(stack: Stack, console: Console) -> None:
+def show_worth(example: Example, stack: Stack, console: Console) -> None:
     """Print the table, and save ``worth.png`` and ``worth.json`` into the state folder."""
     with console.status("looking back") as status:
         histories = hindsight(
-            _resources(stack), load_catalog(), FLEET, os.cpu_count() or 1, lambda fact: status.update(f"looking back: {fact}")
+            _resources(example, stack),
+            load_catalog(),
+            example.fleet,
+            os.cpu_count() or 1,
+            lambda fact: status.update(f"looking back: {fact}"),
         )
     console.print(table(histories))
     plot, figures = stack.paths.state / "worth.png", stack.paths.state / "worth.json"
@@ -59,12 +63,12 @@ def _figures(history: History) -> dict[str, Any]:
     return {**asdict(history), "cell": str(history.cell), **ratios}
 
 
-def _resources(stack: Stack) -> Resources:
+def _resources(example: Example, stack: Stack) -> Resources:
     private, public = make_signing_keys(stack.paths)
     return Resources(
         database=stack.postgres.dsn("perennial"),
         store=open_store(stack.paths.store.as_uri()),
         signing_key=private,
         public_keys=public,
-        source_dsn=lambda name: stack.postgres.dsn("shop"),
+        source_dsn=lambda name: stack.postgres.dsn(example.database),
     )

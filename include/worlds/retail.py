@@ -14,14 +14,15 @@ import hashlib
 import io
 import lzma
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-import psycopg2
-from psycopg2.extensions import connection as Connection
+
+from worlds import turns
+from worlds.turns import position
 
 SHA256 = "e132498a61743d3de49aa729f10222e8da1972c0f5d43ab301bf750ec72dd803"
 FILE = "data/minute/online_retail.csv.xz"
@@ -29,7 +30,6 @@ COLUMNS = ["line_id", "invoice", "stock_code", "description", "quantity", "invoi
 MISTYPED_EVERY, MISTYPED_BY, NOTICED_AFTER = 500, 10, timedelta(days=2)
 FIRST, LAST = datetime(2010, 12, 1, tzinfo=UTC), datetime(2011, 12, 1, tzinfo=UTC)
 CORRECTION_DELAY = "1 millisecond"
-TURN_LOCK = 0x72657461
 FREQUENCIES = {"month": "MS", "week": "7D", "hour": "h", "quarter": "15min"}
 
 TABLES = """
@@ -38,7 +38,6 @@ CREATE TABLE IF NOT EXISTS order_lines (
     quantity bigint, invoice_date timestamptz, price double precision, customer_id text, country text,
     PRIMARY KEY (line_id, changed_at));
 CREATE INDEX IF NOT EXISTS order_lines_changed_at ON order_lines (changed_at);
-CREATE TABLE IF NOT EXISTS replay (position timestamptz NOT NULL);
 """
 
 
@@ -57,48 +56,21 @@ def steps(start: datetime | None = None, every: str = "month") -> Iterator[datet
 
 def prepare(dsn: str) -> None:
     """Create the shop's tables where they are missing."""
-    with closing(psycopg2.connect(dsn)) as connection, connection, connection.cursor() as cursor:
-        cursor.execute(TABLES)
-
-
-def position(dsn: str) -> datetime | None:
-    """Up to which moment the shop has been replayed."""
-    with closing(psycopg2.connect(dsn)) as connection:
-        return _position(connection)
+    turns.prepare(dsn, TABLES)
 
 
 def advance(dsn: str, until: datetime, cache: Path) -> int:
     """Write what the shop wrote up to a moment, in one transaction; returns the number of rows. Repeating it adds nothing."""
-    with closing(psycopg2.connect(dsn)) as connection:
-        _await_turn(connection)
-        since = _position(connection)
-        if since is not None and since >= until:
-            return 0
+
+    def write(cursor: Any, since: datetime | None) -> int:
         written, corrected = revisions(read_lines(cache), since, until)
-        _write(connection, written, corrected, until)
-    return len(written) + len(corrected)
-
-
-def _await_turn(connection: Connection) -> None:
-    # Of the session, not of the transaction: now() is a transaction's start, which must follow the other's commit.
-    with connection, connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s)", (TURN_LOCK,))
-
-
-def _position(connection: Connection) -> datetime | None:
-    with connection, connection.cursor() as cursor:
-        cursor.execute("SELECT max(position) FROM replay")
-        row = cursor.fetchone()
-        return row[0] if row else None
-
-
-def _write(connection: Connection, written: pd.DataFrame, corrected: pd.DataFrame, until: datetime) -> None:
-    with connection, connection.cursor() as cursor:
         cursor.copy_expert(_copy(COLUMNS), _as_csv(written[COLUMNS]))
         cursor.execute(f"SELECT now() + interval '{CORRECTION_DELAY}'")
-        (later,) = cursor.fetchone() or (None,)
+        (later,) = cursor.fetchone()
         cursor.copy_expert(_copy([*COLUMNS, "changed_at"]), _as_csv(corrected[COLUMNS].assign(changed_at=later)))
-        cursor.execute("INSERT INTO replay (position) VALUES (%s)", (until,))
+        return len(written) + len(corrected)
+
+    return turns.advance(dsn, until, write)
 
 
 def revisions(lines: pd.DataFrame, since: datetime | None, until: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -158,3 +130,6 @@ def _copy(columns: list[str]) -> str:
 
 def _as_csv(rows: pd.DataFrame) -> io.StringIO:
     return io.StringIO(rows.to_csv(index=False, header=False))
+
+
+__all__ = ["FREQUENCIES", "RetailError", "advance", "position", "prepare", "read_lines", "revisions", "steps"]

@@ -1,5 +1,6 @@
 """The real thing: PostgreSQL, Airflow's scheduler and the shop's invoices, two cycles of them, and what the tables say then."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from embedded import replay
 from embedded.errors import ApiError
+from embedded.examples import SHOP
 from embedded.running import Stack
 from perennial.catalog import load_catalog
 from perennial.client import Champions
@@ -28,14 +30,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     running = Stack(tmp_path_factory.mktemp("state"), REPO)
     with running:
         running.start(print)
-        replay.prepare(running)
+        replay.prepare(SHOP, running)
         yield running
 
 
 @pytest.fixture(scope="session")
 def cycles(stack: Stack) -> list[replay.Cycle]:
     """A year of history, then a month."""
-    made = [replay.cycle(stack, step, Console()) for step in replay.next_steps(stack)[:2]]
+    made = [replay.cycle(SHOP, stack, step, Console()) for step in itertools.islice(replay.next_steps(SHOP, stack), 2)]
     return [cycle for cycle in made if cycle is not None]
 
 

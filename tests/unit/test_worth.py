@@ -62,5 +62,5 @@ def test_a_cycle_is_told_in_a_line():
     line = replay.summary(replay.Cycle(run_id="shop/1", state="success", outcomes=outcomes, seconds=31.4))
     assert "2 published" in line
     assert "1 kept" in line
-    assert "31 s from the shop's commit" in line
+    assert "31 s from the world's commit" in line
     assert "nothing was due" in replay.summary(replay.Cycle(run_id="shop/2", state="success", outcomes=[], seconds=1))

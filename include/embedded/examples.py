@@ -1,0 +1,52 @@
+"""The examples that can be replayed: a fleet, the source it reads, and the world that feeds it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from embedded.errors import EmbeddedError
+from worlds import retail, ride_hailing
+
+
+class World(Protocol):
+    """What an example's world can do; ``FREQUENCIES`` names the lengths of a step that it knows."""
+
+    @property
+    def FREQUENCIES(self) -> Mapping[str, Any]: ...  # noqa: N802 - a module's constant
+
+    def steps(self, start: datetime | None, every: str) -> Iterator[datetime]:
+        """The moments up to which it is written, one after the other."""
+
+    def prepare(self, dsn: str) -> None:
+        """Create its tables where they are missing."""
+
+    def position(self, dsn: str) -> datetime | None:
+        """Up to which moment it has been written."""
+
+    def advance(self, dsn: str, until: datetime, cache: Path) -> int:
+        """Write what happened up to a moment; returns the rows. Repeating it adds nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A fleet over a world: ``database`` is the operational one, and Connection ``<database>_db`` leads there."""
+
+    fleet: str
+    source: str
+    database: str
+    world: World
+    every: str
+
+    def checked(self, every: str | None) -> str:
+        """How long a step is, the usual where nothing is said. Raises EmbeddedError for one that its world does not know."""
+        if every is not None and every not in self.world.FREQUENCIES:
+            known = ", ".join(self.world.FREQUENCIES)
+            raise EmbeddedError(f"{self.fleet} has no step EVERY={every}. Choose one of {known}.")
+        return every or self.every
+
+
+SHOP = Example(fleet="shop", source="order_lines", database="shop", world=retail, every="month")
+RIDE_HAILING = Example(fleet="ride_hailing", source="trips", database="rides", world=ride_hailing, every="day")
+EXAMPLES = {example.fleet: example for example in (SHOP, RIDE_HAILING)}
