@@ -37,7 +37,7 @@ from perennial.core.training import check_distance, check_sane, fit, predictions
 from perennial.recipe import RecipeCode, recipe_of
 from perennial.resources import Resources
 from perennial.shell.keys import read_public_keys
-from perennial.shell.lake import read_rows
+from perennial.shell.lake import Reader, row_columns
 from perennial.shell.store import open_store
 from perennial.steps.manifests import ManifestRef, load_fit
 from perennial.steps.publishing import SAMPLE_ROWS, Challenger, store_artifact, write_pointer
@@ -93,6 +93,15 @@ def _catalog() -> Catalog:
 
 
 @cache
+def _reader(store: Path) -> Reader:
+    """As the product's worker has it: one for all models of the source."""
+    catalog = _catalog()
+    source, models = catalog.source("readings"), catalog.fleet("bench").models.values()
+    columns = set().union(*(row_columns(source, model.columns) for model in models))
+    return Reader(open_store(store.as_uri()), source, columns)
+
+
+@cache
 def _facts(file: Path) -> dict[str, Any]:
     facts: dict[str, Any] = json.loads(file.read_text())
     return facts
@@ -119,8 +128,8 @@ def bare_cell(cell: Cell, place: Place) -> Record:
         recipe = recipe_of(model).hash
     with record.part("load"):
         batches = [SimpleNamespace(**row) for row in facts["batches"][cell.country]]
-        columns = (*model.columns, *source.key, source.event_time, source.changed_at)
-        rows = latest_revisions(read_rows(resources.store, batches, source, columns, *window_of(model, as_of)), source)
+        columns = row_columns(source, model.columns)
+        rows = latest_revisions(_reader(place.store).rows(batches, columns, *window_of(model, as_of)), source)
         record.frame_mb = float(rows.memory_usage(deep=True).sum()) / 2**20
         examples = matured_examples(model.examples, rows, as_of, model.name)
         judged_until = datetime.fromisoformat(champion["judged_until"])
@@ -140,7 +149,7 @@ def bare_cell(cell: Cell, place: Place) -> Record:
         judgement = judge(
             challenger=metric.loss(target, ours), champion=metric.loss(target, theirs),
             baseline=metric.loss(target, np.full(len(target), judged.target_mean)),
-            clusters=clusters_of(held, model.gate).to_numpy(), metric=metric, gate=model.gate, seed=model.seed,
+            clusters=clusters_of(held, model.gate), metric=metric, gate=model.gate, seed=model.seed,
         )  # fmt: skip
     record.promoted = judgement.decision == "promote"
     if record.promoted:
