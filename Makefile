@@ -18,7 +18,7 @@ export GX_ANALYTICS_ENABLED := false
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run replay stop test check unit integration dags stack bench-ingest check-models new-model try audit freeze champions lock clean
+.PHONY: help setup run replay stop test check unit integration dags stack faults bench-ingest bench-kills check-models new-model try audit freeze champions lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -48,7 +48,7 @@ replay: $(VENV)/.core ## replay a whole year and show what retraining was worth:
 stop: $(VENV)/.core ## stop what a run left behind
 	@$(BIN)/python -m embedded stop
 
-test: check unit integration dags stack ## every check and test
+test: check unit integration dags stack faults ## every check and test
 
 check: $(VENV)/.test ## lint, types, specs
 	@$(BIN)/ruff format --check -q . && $(BIN)/ruff check -q . && $(BIN)/mypy --no-error-summary
@@ -65,6 +65,12 @@ dags: $(VENV)/.test ## tests of whole DAGs
 
 stack: $(VENV)/.test ## the real stack, two cycles of the real example
 	@$(BIN)/python -m pytest tests/stack
+
+faults: $(VENV)/.test ## parts of the real stack are killed amidst real runs
+	@$(BIN)/python -m pytest tests/faults
+
+bench-kills: $(VENV)/.test ## the same; keeps the table of kills and recoveries
+	@PERENNIAL_KILLS=benchmarks/results/kills.json $(BIN)/python -m pytest tests/faults
 
 bench-ingest: $(VENV)/.core ## ingest the whole shop: seconds and peak memory
 	@$(BIN)/python benchmarks/ingest.py
