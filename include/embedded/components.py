@@ -146,7 +146,9 @@ def _settings(
         ("scheduler", "task_instance_heartbeat_timeout"): 30,
         ("scheduler", "task_instance_heartbeat_timeout_detection_interval"): 5,
         ("scheduler", "orphaned_tasks_check_interval"): 10,
-        ("scheduler", "scheduler_health_check_threshold"): 10,
+        # A heartbeat is written one beat late: with Airflow's 5 s a healthy scheduler looks 10 s old, and resets its own tasks.
+        ("scheduler", "scheduler_heartbeat_sec"): 1,
+        ("scheduler", "scheduler_health_check_threshold"): 15,
         ("workers", "min_heartbeat_interval"): 1,
         ("dag_processor", "refresh_interval"): 30,
         ("dag_processor", "min_file_process_interval"): 30,

@@ -130,9 +130,9 @@ def test_an_artifact_that_predicts_nothing_is_not_published(fed, monkeypatch):
 
 def test_the_artifact_is_read_by_another_process(fed, monkeypatch):
     trainer = os.getpid()
-    original = verifier.load_fit
+    original = verifier.load_fits
     here = lambda *given: original(*given) if os.getpid() != trainer else 1 / 0  # noqa: E731
-    monkeypatch.setattr(verifier, "load_fit", here)
+    monkeypatch.setattr(verifier, "load_fits", here)
     assert run_of(fed)["weight/GB"].state == "published"
 
 

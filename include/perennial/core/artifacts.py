@@ -19,6 +19,7 @@ import sklearn
 import skops.io
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from skops.io.exceptions import UntrustedTypesFoundException
 
 from perennial.cell import Cell
 from perennial.errors import ArtifactError
@@ -48,23 +49,23 @@ def environment() -> dict[str, str]:
 
 def encode_estimator(estimator: Any) -> bytes:
     """A fitted estimator as a compressed skops file."""
-    data: bytes = skops.io.dumps(estimator, compression=zipfile.ZIP_DEFLATED, compresslevel=6)
+    data: bytes = skops.io.dumps(estimator, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
     return data
 
 
 def decode_estimator(data: bytes, trusted: Sequence[str]) -> Any:
     """The estimator of a skops file that names no type beyond the fixed list and ``trusted``. Raises ArtifactError."""
-    allowed = {*TRUSTED, *trusted}
+    allowed = sorted({*TRUSTED, *trusted})
     try:
-        strangers = set(skops.io.get_untrusted_types(data=data)) - allowed
+        return skops.io.loads(data, trusted=allowed)
+    except UntrustedTypesFoundException as error:
+        strangers = sorted(set(skops.io.get_untrusted_types(data=data)) - set(allowed))
+        raise ArtifactError(
+            f"The artifact needs types that are not trusted: {', '.join(strangers)}. "
+            "If they belong to the recipe, review them and name them in the spec's trusted=(…)."
+        ) from error
     except Exception as error:
         raise ArtifactError(f"The artifact is not a readable skops file: {type(error).__name__}: {error}") from error
-    if strangers:
-        raise ArtifactError(
-            f"The artifact needs types that are not trusted: {', '.join(sorted(strangers))}. "
-            "If they belong to the recipe, review them and name them in the spec's trusted=(…)."
-        )
-    return skops.io.loads(data, trusted=sorted(allowed))
 
 
 def sign(payload: dict[str, Any], key: Ed25519PrivateKey) -> bytes:

@@ -19,7 +19,8 @@ def matured_examples(examples: Callable[..., pd.DataFrame], rows: pd.DataFrame, 
     made = examples(rows, as_of)
     _check(made, name)
     known = made["target"].notna() & (made["label_time"] <= as_of) & (made["event_time"] <= as_of)
-    return made[known].sort_values("event_time", kind="stable")
+    matured = made if known.all() else made[known]
+    return matured if matured["event_time"].is_monotonic_increasing else matured.sort_values("event_time", kind="stable")
 
 
 def checked_features(features: Callable[..., Any], examples: pd.DataFrame, name: str) -> pd.DataFrame:

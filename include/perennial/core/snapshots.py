@@ -38,5 +38,9 @@ def window_of(model: Model, as_of: datetime) -> tuple[datetime, datetime]:
 
 def latest_revisions(rows: pd.DataFrame, source: Source) -> pd.DataFrame:
     """Keep the row of the latest ``changed_at`` per key, indexed by the key and sorted by event time."""
-    newest = rows.sort_values(source.changed_at, kind="stable").drop_duplicates(list(source.key), keep="last")
-    return newest.sort_values([source.event_time, *source.key], kind="stable").set_index(list(source.key))
+    keys = list(source.key)
+    if rows.duplicated(keys).any():
+        rows = rows.sort_values(source.changed_at, kind="stable").drop_duplicates(keys, keep="last")
+    order = [source.event_time, *keys]
+    ordered = len(keys) == 1 and rows[source.event_time].is_monotonic_increasing and rows[keys[0]].is_monotonic_increasing
+    return (rows if ordered else rows.sort_values(order, kind="stable")).set_index(keys)

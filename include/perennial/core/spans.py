@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from perennial.errors import ExamplesError
 from perennial.spec import Gate
 
 UNITS = {"day": "D", "hour": "h"}
+Codes = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,13 +29,21 @@ class Span:
         return (event_times >= self.start) & (event_times <= self.end)
 
 
-def clusters_of(examples: pd.DataFrame, gate: Gate) -> pd.Series:
-    """Each example's cluster by the gate. Raises ExamplesError when the gate names a column that is not there."""
+def clusters_of(examples: pd.DataFrame, gate: Gate) -> Codes:
+    """Each example's cluster by the gate, as numbers of shape (n_rows,) that are equal where the clusters are.
+
+    Raises ExamplesError when the gate names a column that is not there.
+    """
     if gate.cluster in UNITS:
-        return pd.Series(examples["event_time"].dt.floor(UNITS[gate.cluster]))
+        return _units(examples["event_time"], UNITS[gate.cluster])
     if gate.cluster not in examples:
         raise ExamplesError(f"examples() has no column {gate.cluster}, the gate's cluster. Add it, or name another.")
-    return examples[gate.cluster].astype(str)
+    return pd.factorize(examples[gate.cluster].astype(str))[0]
+
+
+def _units(event_times: pd.Series, unit: str) -> Codes:
+    """The day or hour UTC of each event time, counted from 1970."""
+    return event_times.to_numpy(dtype="datetime64[us]").astype(f"datetime64[{unit}]").astype("int64")
 
 
 def comparison_span(
@@ -55,11 +65,11 @@ def comparison_span(
     usable = examples[examples["event_time"] >= earliest]
     if usable.empty:
         return Span(start=end, end=end, rows=0, clusters=0, enough=False)
-    rows, clusters = _held_from(usable, gate, unit)
+    starts, rows, clusters = _held_from(usable, gate, unit)
     sufficient = (rows >= max(gate.min_rows, min_rows)) & (clusters >= gate.min_clusters)
-    first: Any = sufficient.idxmax() if sufficient.any() else rows.index[-1]
+    first = int(sufficient.argmax()) if sufficient.any() else -1
     return Span(
-        start=max(first, earliest).to_pydatetime(),
+        start=max(pd.Timestamp(starts[first], unit=unit, tz="UTC"), earliest).to_pydatetime(),
         end=end.to_pydatetime(),
         rows=int(rows[first]),
         clusters=int(clusters[first]),
@@ -67,13 +77,13 @@ def comparison_span(
     )
 
 
-def _held_from(usable: pd.DataFrame, gate: Gate, unit: str) -> tuple[pd.Series, pd.Series]:
-    """Rows and distinct clusters of the spans that start with each unit, the latest unit first."""
-    units = usable["event_time"].dt.floor(unit)
-    rows = units.value_counts().sort_index(ascending=False).cumsum()
-    latest_units = units.groupby(clusters_of(usable, gate).to_numpy()).max()
-    clusters = latest_units.value_counts().reindex(rows.index, fill_value=0).cumsum()
-    return rows, clusters
+def _held_from(usable: pd.DataFrame, gate: Gate, unit: str) -> tuple[Codes, Codes, Codes]:
+    """The units with examples, latest first; rows and distinct clusters of the spans that start with each."""
+    latest_first = _units(usable["event_time"], unit)[::-1]
+    starts, counts = np.unique(-latest_first, return_counts=True)
+    _, newest = np.unique(clusters_of(usable, gate)[::-1], return_index=True)
+    begun = np.bincount(np.searchsorted(starts, -latest_first[newest]), minlength=len(starts))
+    return -starts, counts.cumsum(), begun.cumsum()
 
 
 def unseen_rows(event_times: pd.Series, span: Span, seen_until: datetime | None) -> int:

@@ -30,8 +30,10 @@ class Fit:
 
 def training_rows(examples: pd.DataFrame, model: Model, cut: datetime) -> pd.DataFrame:
     """Examples of the window before ``cut`` whose labels were known before it."""
-    inside = (examples["label_time"] < cut) & (examples["event_time"] >= cut - model.window)
-    return examples[inside]
+    inside = ((examples["label_time"] < cut) & (examples["event_time"] >= cut - model.window)).to_numpy()
+    number, first = int(inside.sum()), int(inside.argmax()) if len(inside) else 0
+    is_one_piece = bool(inside[first : first + number].all())
+    return examples.iloc[first : first + number] if is_one_piece else examples[inside]  # a slice copies nothing
 
 
 def fit(model: Model, train: pd.DataFrame) -> Fit:

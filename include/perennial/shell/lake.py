@@ -1,7 +1,7 @@
 """The lake: one Parquet object per batch, written row group by row group, read by column and event time."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -75,10 +75,11 @@ class BatchWriter:
 
 def open_batch(store: Store, object_key: str, sha256: str) -> pq.ParquetFile:
     """A stored batch whose bytes are those of the ledger. Raises StoreError when they are not."""
-    data = store.get(object_key)
-    if hashlib.sha256(data).hexdigest() != sha256:
+    file = store.open(object_key)
+    if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+        file.close()
         raise StoreError(f"{store.url}/{object_key} is not what the ledger recorded. Restore it, or retract the batch.")
-    return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
+    return pq.ParquetFile(file, pre_buffer=False)
 
 
 def chunks(file: pq.ParquetFile) -> Iterator[pd.DataFrame]:
@@ -87,24 +88,68 @@ def chunks(file: pq.ParquetFile) -> Iterator[pd.DataFrame]:
         yield file.read_row_group(group, use_threads=False).to_pandas()
 
 
-def read_rows(
-    store: Store, batches: Sequence[Any], source: Source, columns: Sequence[str], start: datetime, end: datetime
-) -> pd.DataFrame:
-    """Rows of the batches (``object_key``, ``sha256``) with an event time in [start, end], of the named columns."""
-    needed = [field.name for field in schema_of(source) if field.name in columns]
-    tables = [schema_of(source).empty_table().select(needed)]
-    for batch in batches:
-        file = open_batch(store, batch.object_key, batch.sha256)
-        groups = [index for index in range(file.num_row_groups) if _overlaps(file, index, source.event_time, start, end)]
-        if groups:
-            table = file.read_row_groups(groups, columns=needed, use_threads=False)
-            times = table[source.event_time]
-            tables.append(table.filter(pc.and_(pc.greater_equal(times, start), pc.less_equal(times, end))))
-    rows: pd.DataFrame = pa.concat_tables(tables).to_pandas()
-    return rows
+def row_columns(source: Source, columns: Sequence[str]) -> set[str]:
+    """The columns that rows need to be told apart and put in order, beside the named ones; all, where none is named."""
+    named = columns or [column.name for column in source.columns]
+    return {*named, *source.key, source.event_time, source.changed_at}
 
 
-def _overlaps(file: pq.ParquetFile, group: int, event_time: str, start: datetime, end: datetime) -> bool:
+@dataclass(frozen=True)
+class _Batch:
+    """Event times of each row group, None where the file does not say; and the groups that have been read."""
+
+    bounds: list[tuple[datetime, datetime] | None]
+    groups: dict[int, pa.Table]
+
+    def overlapping(self, start: datetime, end: datetime) -> list[int]:
+        """Row groups that may hold event times in [start, end]."""
+        return [number for number, span in enumerate(self.bounds) if span is None or (span[1] >= start and span[0] <= end)]
+
+
+class Reader:
+    """Reads rows of a source's batches, and keeps what the last reading touched: the next model may ask for the same.
+
+    ``columns``: all that will be asked for. Batches never change, so what is kept is never stale.
+    """
+
+    def __init__(self, store: Store, source: Source, columns: Collection[str]) -> None:
+        self.store, self.event_time = store, source.event_time
+        self.schema = pa.schema([field for field in schema_of(source) if field.name in columns])
+        self.kept: dict[str, _Batch] = {}
+
+    def rows(self, batches: Sequence[Any], columns: Collection[str], start: datetime, end: datetime) -> pd.DataFrame:
+        """Rows of the batches (``object_key``, ``sha256``) with an event time in [start, end], of the named columns."""
+        wanted = {batch.object_key for batch in batches}
+        self.kept = {key: kept for key, kept in self.kept.items() if key in wanted}
+        names = [name for name in self.schema.names if name in columns]
+        tables = [table.select(names) for batch in batches for table in self._tables(batch, start, end)]
+        rows: pd.DataFrame = pa.concat_tables([self.schema.empty_table().select(names), *tables]).to_pandas()
+        return rows
+
+    def _tables(self, batch: Any, start: datetime, end: datetime) -> Iterator[pa.Table]:
+        kept = self.kept.get(batch.object_key)
+        if kept is None or not kept.groups.keys() >= set(kept.overlapping(start, end)):
+            kept = self.kept[batch.object_key] = self._read(batch, start, end)
+        for number in kept.overlapping(start, end):
+            yield self._within(kept.groups[number], kept.bounds[number], start, end)
+
+    def _read(self, batch: Any, start: datetime, end: datetime) -> _Batch:
+        file = open_batch(self.store, batch.object_key, batch.sha256)
+        read = _Batch([_event_times(file, number, self.event_time) for number in range(file.num_row_groups)], {})
+        for number in read.overlapping(start, end):
+            read.groups[number] = file.read_row_group(number, columns=self.schema.names, use_threads=False)
+        return read
+
+    def _within(
+        self, table: pa.Table, bounds: tuple[datetime, datetime] | None, start: datetime, end: datetime
+    ) -> pa.Table:  # fmt: skip
+        if bounds is not None and start <= bounds[0] and bounds[1] <= end:
+            return table
+        times = table[self.event_time]
+        return table.filter(pc.and_(pc.greater_equal(times, start), pc.less_equal(times, end)))
+
+
+def _event_times(file: pq.ParquetFile, group: int, event_time: str) -> tuple[datetime, datetime] | None:
     metadata = file.metadata.row_group(group)
     statistics = metadata.column(file.schema_arrow.get_field_index(event_time)).statistics
-    return statistics is None or (statistics.max >= start and statistics.min <= end)
+    return (statistics.min, statistics.max) if statistics is not None and statistics.has_min_max else None

@@ -4,8 +4,9 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from urllib.parse import unquote, urlsplit
 
 from perennial.errors import ObjectMissing, SettingsError, StoreError
@@ -25,8 +26,8 @@ class Store(Protocol):
     def get(self, key: str) -> bytes:
         """The bytes of the key. Raises ObjectMissing."""
 
-    def get_file(self, key: str, path: Path) -> None:
-        """Write the bytes of the key to a local file. Raises ObjectMissing."""
+    def open(self, key: str) -> BufferedIOBase:
+        """The object as a file that can be read at any place, outside of memory. Raises ObjectMissing."""
 
     def keys(self, prefix: str) -> list[str]:
         """Every key that starts with the prefix, sorted."""
@@ -57,15 +58,16 @@ class FolderStore:
             self._write(key, lambda file: _copy(source, file))
 
     def get(self, key: str) -> bytes:
+        with self.open(key) as file:
+            return file.read()
+
+    def open(self, key: str) -> BufferedIOBase:
         try:
-            return self._path(key).read_bytes()
+            return self._path(key).open("rb")
         except FileNotFoundError as error:
             raise ObjectMissing(f"{self.url}/{key} is not in the store.") from error
         except OSError as error:
             raise StoreError(f"{self.url}/{key} cannot be read: {error}.") from error
-
-    def get_file(self, key: str, path: Path) -> None:
-        path.write_bytes(self.get(key))
 
     def keys(self, prefix: str) -> list[str]:
         files = (path for path in self.root.rglob("*") if path.is_file() and not path.name.startswith(".tmp-"))
@@ -126,11 +128,16 @@ class S3Store:
             body: bytes = self.client.get_object(Bucket=self.bucket, Key=self._name(key))["Body"].read()
         return body
 
-    def get_file(self, key: str, path: Path) -> None:
-        with self._errors(key):
-            body = self.client.get_object(Bucket=self.bucket, Key=self._name(key))["Body"]
-            with path.open("wb") as file:
-                _copy(body, file)
+    def open(self, key: str) -> BufferedIOBase:
+        file = cast("BufferedIOBase", tempfile.TemporaryFile())  # noqa: SIM115 (the caller closes it)
+        try:
+            with self._errors(key):
+                _copy(self.client.get_object(Bucket=self.bucket, Key=self._name(key))["Body"], file)
+        except BaseException:
+            file.close()
+            raise
+        file.seek(0)
+        return file
 
     def keys(self, prefix: str) -> list[str]:
         with self._errors(prefix):

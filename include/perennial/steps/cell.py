@@ -23,9 +23,9 @@ from perennial.core.training import Fit, check_distance, check_sane, fit, predic
 from perennial.errors import Blocked, ExamplesError
 from perennial.recipe import Recipe, RecipeCode, code_of, recipe_of
 from perennial.resources import Resources
-from perennial.shell.database import Connection, Json, fetch, fetch_one, run
+from perennial.shell.database import Connection, Json, fetch, fetch_one, run, transaction
 from perennial.shell.keys import read_public_keys
-from perennial.shell.lake import read_rows
+from perennial.shell.lake import Reader, row_columns
 from perennial.shell.registry import champion_of, publish
 from perennial.spec import Model, Source
 from perennial.steps.manifests import ManifestRef, load_fit
@@ -35,7 +35,7 @@ from perennial.steps.verifier import Verifier
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a worker hands to a cell: the run's request and data time, and the outside world."""
+    """What a worker hands to a cell: the run's request and data time, the outside world, what it has read already."""
 
     run_id: str
     model: Model
@@ -47,6 +47,7 @@ class Job:
     resources: Resources
     database: Connection
     verifier: Verifier
+    reader: Reader
 
     @property
     def cell(self) -> Cell:
@@ -88,11 +89,15 @@ class Timings:
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """What one judgement works on: the snapshot's rows and matured examples, the champion, the span."""
+    """What one judgement works on: the snapshot's matured examples, the champion, the span.
+
+    ``examples_of_champion``: those of the champion's recipe, where that is another one.
+    """
 
     snapshot: Snapshot
-    rows: pd.DataFrame
+    rows_read: int
     examples: pd.DataFrame
+    examples_of_champion: pd.DataFrame | None
     recipe: Recipe
     champion: Any | None
     champion_code: RecipeCode | None
@@ -143,18 +148,21 @@ def _load(job: Job, champion: Any | None) -> Material | Outcome:
     if snapshot is None:
         return Outcome(state="skipped", reason=f"Source {job.source.name} has no accepted rows for {job.country}.")
     rows = latest_revisions(_read(job, snapshot, batches), job.source)
-    run(job.database, "add_snapshot", id=snapshot.id, rows=len(rows), **_columns(snapshot))
     examples = matured_examples(job.model.examples, rows, job.as_of, job.model.name)
     span = _due_span(job, champion, examples)
     if isinstance(span, Outcome):
         return span
+    recipe = recipe_of(job.model)
+    code = code_of(job.model, champion.recipe) if champion else None
+    is_other = champion is not None and champion.recipe != recipe.hash
     material = Material(
         snapshot=snapshot,
-        rows=rows,
+        rows_read=len(rows),
         examples=examples,
-        recipe=recipe_of(job.model),
+        examples_of_champion=matured_examples(code.examples, rows, job.as_of, job.model.name) if code and is_other else None,
+        recipe=recipe,
         champion=champion,
-        champion_code=code_of(job.model, champion.recipe) if champion else None,
+        champion_code=code,
         span=span,
     )
     if champion is not None and champion.version == _version_id(job, material):
@@ -200,10 +208,8 @@ def _snapshot(job: Job) -> tuple[Snapshot | None, list[Any]]:
 
 
 def _read(job: Job, snapshot: Snapshot, batches: list[Any]) -> pd.DataFrame:
-    source = job.source
-    wanted = job.model.columns or tuple(column.name for column in source.columns)
-    columns = {*wanted, *source.key, source.event_time, source.changed_at}
-    return read_rows(job.resources.store, batches, source, tuple(columns), snapshot.window_start, snapshot.window_end)
+    columns = row_columns(job.source, job.model.columns)
+    return job.reader.rows(batches, columns, snapshot.window_start, snapshot.window_end)
 
 
 def _columns(snapshot: Snapshot) -> dict[str, Any]:
@@ -255,7 +261,7 @@ def _judge(job: Job, material: Material, judged: Fit) -> Judgement:
         challenger=metric.loss(target, predicted),
         champion=champion,
         baseline=metric.loss(target, np.full(len(target), judged.target_mean)),
-        clusters=clusters_of(held, job.model.gate).to_numpy(),
+        clusters=clusters_of(held, job.model.gate),
         metric=metric,
         gate=job.model.gate,
         seed=job.model.seed,
@@ -266,9 +272,8 @@ def _champion_predictions(
     job: Job, material: Material, champion: Any, code: RecipeCode, held: pd.DataFrame
 ) -> tuple[pd.DataFrame, Floats]:
     """Rows both recipes make an example of, and what the champion's judged fit predicts there by its own recipe."""
-    theirs = held
-    if champion.recipe != material.recipe.hash:
-        made = matured_examples(code.examples, material.rows, job.as_of, job.model.name)
+    theirs, made = held, material.examples_of_champion
+    if made is not None:
         theirs = made.loc[made.index.intersection(held.index)]
         held = held.loc[theirs.index]
         if held.empty:
@@ -286,8 +291,14 @@ def _champion_predictions(
 
 def _record(job: Job, material: Material, judged: Fit, judgement: Judgement) -> tuple[str, int]:
     """Record the challenger and its verdict; recording the same judgement again finds the first one."""
+    with transaction(job.database):
+        return _write(job, material, judged, judgement)
+
+
+def _write(job: Job, material: Material, judged: Fit, judgement: Judgement) -> tuple[str, int]:
     recipe, snapshot, span = material.recipe, material.snapshot, material.span
     version = _version_id(job, material)
+    run(job.database, "add_snapshot", id=snapshot.id, rows=material.rows_read, **_columns(snapshot))
     run(job.database, "add_recipe", hash=recipe.hash, source=recipe.source, parameters=Json(recipe.parameters))
     run(
         job.database, "add_version", id=version, model=job.model.name, country=job.country, snapshot=snapshot.id,

@@ -27,7 +27,7 @@ from perennial.recipe import RecipeCode, code_of
 from perennial.resources import Resources
 from perennial.shell.database import connect, fetch
 from perennial.shell.keys import read_public_keys
-from perennial.shell.lake import read_rows
+from perennial.shell.lake import Reader, row_columns
 from perennial.spec import Model, Source
 from perennial.steps.manifests import ManifestRef, load_fit
 
@@ -68,12 +68,9 @@ class Ledger:
     @cached_property
     def rows(self) -> dict[int, pd.DataFrame]:
         """The rows of each accepted batch by its number."""
-        columns = {*self.model.columns, *self.source.key, self.source.event_time, self.source.changed_at}
-        wanted = tuple(columns if self.model.columns else (column.name for column in self.source.columns))
-        return {
-            batch.seq: read_rows(self.resources.store, [batch], self.source, wanted, batch.event_min, batch.event_max)
-            for batch in self.batches
-        }
+        columns = row_columns(self.source, self.model.columns)
+        reader = Reader(self.resources.store, self.source, columns)
+        return {batch.seq: reader.rows([batch], columns, batch.event_min, batch.event_max) for batch in self.batches}
 
     def known(self, moment: Any) -> pd.DataFrame:
         """The rows a training of that cycle could read."""

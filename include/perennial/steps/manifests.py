@@ -32,9 +32,20 @@ def read_manifest(store: Store, keys: Sequence[Any], manifest: ManifestRef) -> d
 
 def load_fit(store: Store, keys: Sequence[Any], manifest: ManifestRef, which: str, trusted: Sequence[str]) -> Any:
     """The ``judged`` or ``served`` estimator of a version. Raises ArtifactError or ObjectMissing."""
-    entry = read_manifest(store, keys, manifest)["files"][which]
+    return _load(store, read_manifest(store, keys, manifest)["files"][which], manifest.cell, trusted)
+
+
+def load_fits(store: Store, keys: Sequence[Any], manifest: ManifestRef, trusted: Sequence[str]) -> dict[str, Any]:
+    """Both estimators of a version by name; one, where they are the same file. Raises as `load_fit` does."""
+    files = read_manifest(store, keys, manifest)["files"]
+    distinct = {entry["key"]: entry for entry in files.values()}
+    loaded = {key: _load(store, entry, manifest.cell, trusted) for key, entry in distinct.items()}
+    return {which: loaded[entry["key"]] for which, entry in files.items()}
+
+
+def _load(store: Store, entry: dict[str, Any], cell: Cell, trusted: Sequence[str]) -> Any:
     data = store.get(entry["key"])
-    artifacts.check_file(data, entry, manifest.cell)
+    artifacts.check_file(data, entry, cell)
     return artifacts.decode_estimator(data, trusted)
 
 

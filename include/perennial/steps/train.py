@@ -10,7 +10,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -19,8 +19,9 @@ from perennial.cell import Cell
 from perennial.errors import CellTimeout, Refused, RegistryError, StaleVerdict
 from perennial.resources import Resources
 from perennial.shell.database import Connection, Json, connect, fetch, fetch_one, run
+from perennial.shell.lake import Reader, row_columns
 from perennial.shell.lifeline import lifeline
-from perennial.spec import Model
+from perennial.spec import Model, Source
 from perennial.steps.cell import Job, Outcome, Timings, released_outcome, train_cell
 from perennial.steps.verifier import Verifier
 
@@ -49,6 +50,15 @@ class Worker:
     database: Connection
     verifier: Verifier
     name: str
+    readers: dict[str, Reader] = field(default_factory=dict)
+
+    def reader(self, source: Source) -> Reader:
+        """Reads all that the fleet's models read of a source, once for those that follow one another."""
+        if source.name not in self.readers:
+            models = [model for model in self.specs.models.values() if model.source == source.name]
+            columns = set().union(*(row_columns(source, model.columns) for model in models))
+            self.readers[source.name] = Reader(self.resources.store, source, columns)
+        return self.readers[source.name]
 
 
 def train(resources: Resources, catalog: Catalog, run_id: str) -> dict[str, int]:
@@ -207,10 +217,11 @@ def _judge_until_current(job: Job, timings: Timings) -> Outcome:
 
 
 def _job(worker: Worker, model: Model, country: str) -> Job:
+    source = worker.catalog.source(model.source)
     return Job(
         run_id=worker.run.id,
         model=model,
-        source=worker.catalog.source(model.source),
+        source=source,
         country=country,
         as_of=datetime.fromisoformat(worker.run.as_of[model.source]),
         force=bool(worker.run.requested["force"]),
@@ -218,6 +229,7 @@ def _job(worker: Worker, model: Model, country: str) -> Job:
         resources=worker.resources,
         database=worker.database,
         verifier=worker.verifier,
+        reader=worker.reader(source),
     )
 
 

@@ -19,7 +19,7 @@ from perennial.errors import ArtifactError
 from perennial.resources import Resources
 from perennial.shell.keys import read_public_keys
 from perennial.shell.lifeline import lifeline
-from perennial.steps.manifests import ManifestRef, load_fit
+from perennial.steps.manifests import ManifestRef, load_fits
 
 TIMEOUT_SECONDS = 120
 TOLERANCE = 1e-9
@@ -116,11 +116,7 @@ def _serve(pipe: Pipe, theirs: Pipe, resources: Resources) -> None:
 def _answer(resources: Resources, task: Task) -> dict[str, Floats] | str:
     try:
         keys = read_public_keys(resources.public_keys)
-        return {
-            which: predict(
-                load_fit(resources.store, keys, task.manifest, which, task.trusted), task.sample, METRICS[task.metric]
-            )
-            for which in ("judged", "served")
-        }
+        fits = load_fits(resources.store, keys, task.manifest, task.trusted)
+        return {which: predict(fitted, task.sample, METRICS[task.metric]) for which, fitted in fits.items()}
     except Exception as error:
         return f"{type(error).__name__}: {error}"
