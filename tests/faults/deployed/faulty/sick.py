@@ -53,8 +53,10 @@ def hang():
 
 
 def hang_deaf():
-    """Comes to no end, and hears no signal: the interpreter is never given back."""
-    ctypes.PyDLL(None).sleep(600)
+    """Comes to no end, and hears no signal: waits for itself, and never gives the interpreter back."""
+    library, mutex = ctypes.PyDLL(None), ctypes.create_string_buffer(256)
+    for _ in range(2):
+        library.pthread_mutex_lock(mutex)
 
 
 SICKNESSES = {1: segfault, 2: starve, 3: starve_and_be_killed, 4: hang, 5: hang_deaf}
