@@ -19,7 +19,7 @@ export GX_ANALYTICS_ENABLED := false
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run replay stop test check unit integration dags stack bench bench-ingest check-models new-model try audit freeze champions lock clean
+.PHONY: help setup run replay stop test check unit integration dags stack faults bench bench-ingest bench-kills check-models new-model try audit freeze champions lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,7 +49,7 @@ replay: $(VENV)/.core ## replay the shop's year and show what retraining was wor
 stop: $(VENV)/.core ## stop what a run left behind
 	@$(BIN)/python -m embedded stop
 
-test: check unit integration dags stack ## every check and test
+test: check unit integration dags stack faults ## every check and test
 
 check: $(VENV)/.test ## lint, types, specs
 	@$(BIN)/ruff format --check -q . && $(BIN)/ruff check -q . && $(BIN)/mypy --no-error-summary
@@ -66,6 +66,12 @@ dags: $(VENV)/.test ## tests of whole DAGs
 
 stack: $(VENV)/.test ## the real stack, two cycles of the real example
 	@$(BIN)/python -m pytest tests/stack
+
+faults: $(VENV)/.test ## parts of the real stack are killed amidst real runs
+	@$(BIN)/python -m pytest tests/faults
+
+bench-kills: $(VENV)/.test ## the same; keeps the table of kills and recoveries
+	@PERENNIAL_KILLS=benchmarks/results/kills.json $(BIN)/python -m pytest tests/faults
 
 bench: $(VENV)/.core ## one cycle of 200 cells against loops and a textbook DAG, five times: CELLS=40 REPEAT=1 for a quick look
 	@PYTHONPATH=$(PYTHONPATH):$(CURDIR)/benchmarks PERENNIAL_MODELS=fleet.models PERENNIAL_SOURCES=fleet.sources $(BIN)/python -m fleet

@@ -169,10 +169,18 @@ class Postgres:
         def is_ready() -> bool:
             if self._child and self._child.poll() is not None:
                 raise PostgresFailed(self._obituary("did not start"))
-            return self.is_running()
+            return self.is_running() and self._admits()
 
         if not _await(is_ready, timeout_seconds):
             raise PostgresFailed(self._obituary(f"was not ready within {timeout_seconds:.0f} s"))
+
+    def _admits(self) -> bool:
+        """A server that recovers from the death of one of its processes still calls itself ready, and admits nobody."""
+        try:
+            with self.connect("postgres"):
+                return True
+        except psycopg2.OperationalError:
+            return False
 
     def _adoptable(self) -> bool:
         """Is the process of `postmaster.pid` our server?

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psycopg2
@@ -62,6 +63,20 @@ def test_a_server_left_by_a_crashed_run_is_adopted_and_stopped(folder: Path) -> 
     assert postmaster(server) == postmaster(former)
     assert server.stop()
     assert not former.is_running()
+
+
+def test_a_start_waits_for_a_server_that_recovers_from_the_death_of_a_backend(folder: Path) -> None:
+    server = server_in(folder)
+    server.start()
+    with closing(psycopg2.connect(server.dsn("postgres"))) as connection:
+        os.kill(connection.info.backend_pid, signal.SIGKILL)
+    killed = postmaster(server)
+    deadline = time.monotonic() + 5
+    while server._admits() and time.monotonic() < deadline:
+        pass
+    server_in(folder).start()
+    server.create_database("shop")
+    assert postmaster(server) == killed
 
 
 def test_a_killed_server_is_noticed_and_started_anew(folder: Path) -> None:

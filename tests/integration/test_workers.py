@@ -14,6 +14,7 @@ from perennial.errors import PerennialError, Refused, RegistryError
 from perennial.shell.lifeline import LOST, lifeline
 from perennial.steps import worker
 from perennial.steps.audit import audit
+from perennial.steps.train import Stopped
 from perennial.steps.worker import work
 
 
@@ -111,6 +112,17 @@ def test_a_killed_training_is_replaced_at_once(fed, at_work):
     _waiting.let_go()
     process.join(30)
     assert (process.exitcode, states(fed, run_id)) == (0, {"weight/GB": "published"})
+
+
+def test_a_training_told_to_stop_is_not_replaced_and_its_cell_has_not_killed_it(fed, at_work):
+    run_id, process, training = at_work
+    os.kill(training, signal.SIGTERM)
+    process.join(30)
+    assert (process.exitcode, states(fed, run_id)) == (1, {"weight/GB": "pending"})
+    assert [row.error for row in fed.sql("SELECT error FROM attempts WHERE finished_at IS NOT NULL")] == [Stopped.__doc__]
+    _waiting.let_go()
+    assert work(fed.resources, fed.catalog, run_id) == {"published": 1}
+    assert audit(fed.resources, fed.catalog) == []
 
 
 def _under_a_lifeline(pipe, others):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn
 
 from perennial.catalog import Catalog, FleetSpecs
 from perennial.cell import Cell
@@ -31,7 +31,12 @@ DEATHS_ALLOWED = 1
 JUDGEMENTS_PER_ATTEMPT = 5
 POLL_SECONDS = 0.5
 HARD_LIMIT = 1.5
+STOPPED = 128 + signal.SIGTERM
 LOST_SESSION = "Perennial's database went away, and with it the cell's lock: this training ends. A retry goes on from here."
+
+
+class Stopped(SystemExit):
+    """The training was told to stop."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +170,9 @@ def _attempt(worker: Worker, cell: Cell) -> Outcome | None:
     print(f"::group::{cell}", flush=True)
     try:
         outcome = _isolated(worker, cell, attempt, timings)
+    except Stopped as stopped:
+        _end_attempt(worker, cell, attempt, timings, stopped.__doc__)
+        raise
     finally:
         print("::endgroup::", flush=True)
     if outcome is not None:
@@ -235,6 +243,12 @@ def _end_attempt(worker: Worker, cell: Cell, attempt: int, timings: Timings, err
 def _decide(worker: Worker, cell: Cell, outcome: Outcome, seconds: float | None) -> Outcome:
     run(worker.database, "decide", run_id=worker.run.id, **cell._asdict(), **asdict(outcome), seconds=seconds)
     return outcome
+
+
+def stop(*_: object) -> NoReturn:
+    """Handle SIGTERM: end the process after its attempt is closed, so that being told to stop is no cell's death."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Stopped(STOPPED)
 
 
 @contextmanager

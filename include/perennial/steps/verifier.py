@@ -5,6 +5,8 @@ A published artifact that crashes its reader must not crash the trainer, and mus
 
 import multiprocessing
 import os
+import signal
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
 from types import TracebackType
@@ -16,10 +18,12 @@ from perennial.core.metrics import METRICS, Floats, predict
 from perennial.errors import ArtifactError
 from perennial.resources import Resources
 from perennial.shell.keys import read_public_keys
+from perennial.shell.lifeline import lifeline
 from perennial.steps.manifests import ManifestRef, load_fits
 
 TIMEOUT_SECONDS = 120
 TOLERANCE = 1e-9
+FAREWELL = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +55,11 @@ class Verifier:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.pipe.close()
+        with suppress(OSError):
+            self.pipe.send(FAREWELL)
         self.process.join(timeout=5)
         self.process.kill()
+        self.pipe.close()
 
     def verify(
         self,
@@ -98,9 +104,11 @@ class Verifier:
 
 def _serve(pipe: Pipe, theirs: Pipe, resources: Resources) -> None:
     theirs.close()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        while True:
-            pipe.send(_answer(resources, pipe.recv()))
+        with lifeline(pipe.fileno(), "The training has gone, and its verifier with it."):
+            while (task := pipe.recv()) != FAREWELL:
+                pipe.send(_answer(resources, task))
     except (EOFError, OSError, KeyboardInterrupt):
         os._exit(0)
 

@@ -12,7 +12,7 @@ from perennial.errors import PerennialError, Refused, RegistryError
 from perennial.resources import Resources
 from perennial.shell.database import connect, fetch_one
 from perennial.shell.lifeline import lifeline
-from perennial.steps.train import train, worker_name
+from perennial.steps.train import STOPPED, stop, train, worker_name
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,8 @@ Answer = tuple[str, str] | dict[str, int]
 def work(resources: Resources, catalog: Catalog, run_id: str) -> dict[str, int]:
     """Train as ``train`` does; where a cell has ended the process it was trained in, another one goes on at once.
 
-    Returns outcomes by state of the last process. Raises RegistryError when a process ends that trained no cell.
+    Returns outcomes by state of the last process. Raises RegistryError when a process ends that trained no cell, and
+    PerennialError when it was told to stop.
     """
     while True:
         process, answer = _one_process(resources, catalog, run_id)
@@ -33,6 +34,8 @@ def work(resources: Resources, catalog: Catalog, run_id: str) -> dict[str, int]:
         if answer is not None:
             kind, message = answer
             raise (Refused if kind == "refused" else PerennialError)(message)
+        if process.exitcode in (STOPPED, -signal.SIGTERM):
+            raise PerennialError("The training was told to stop. A retry goes on from here.")
         logger.error("The process that trained ended with code %s. Another one goes on.", process.exitcode)
         _check_was_training(resources, run_id, process)
 
@@ -77,7 +80,7 @@ def _check_was_training(resources: Resources, run_id: str, process: ForkProcess)
 
 def _train(pipe: Pipe, parents: Pipe, resources: Resources, catalog: Catalog, run_id: str) -> None:
     parents.close()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, stop)
     with lifeline(pipe.fileno(), "The worker has gone, and its training with it."):
         pipe.send(_trained(resources, catalog, run_id))
 

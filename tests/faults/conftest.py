@@ -1,0 +1,52 @@
+"""One stack for all kills, with the shop's fleet and one of toys. These tests need a pytest process of their own."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import models
+import sources
+
+HERE = Path(__file__).parent
+DEPLOYED = HERE / "deployed"
+sys.path.insert(0, str(DEPLOYED))
+models.__path__.append(str(DEPLOYED / "models"))
+sources.__path__.append(str(DEPLOYED / "sources"))
+
+from kills import Kill, keep, table  # noqa: E402 - the fleet of these tests is on its path only now
+from world import SIGHTINGS, World, tree  # noqa: E402
+
+from embedded.components import _any_free_port  # noqa: E402
+from embedded.running import Stack  # noqa: E402
+
+KILLS: list[Kill] = []
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The running stack, with sightings of sixty days and nothing trained yet."""
+    os.environ["PERENNIAL_TEST_FOLDER"] = str(tmp_path_factory.mktemp("signs"))
+    repo = tree(HERE.parents[1], DEPLOYED, HERE.parent / "specs", tmp_path_factory.mktemp("repo"))
+    world = World(Stack(tmp_path_factory.mktemp("state"), repo), kills=KILLS)
+    try:
+        world.stack.start(print, port=_any_free_port())  # another stack may be starting at this moment
+        with world.session("shop") as cursor:
+            cursor.execute(SIGHTINGS)
+        world.see(60)
+        world.stack.api.wait_for_dag("retrain_zoo")
+        world.stack.api.unpause("retrain_zoo")
+        yield world
+    finally:
+        world.stack.stop()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Show the kills, and keep them where PERENNIAL_KILLS names a file."""
+    if KILLS:
+        terminalreporter.write_line(table(KILLS))
+    if KILLS and os.environ.get("PERENNIAL_KILLS"):
+        keep(KILLS, Path(os.environ["PERENNIAL_KILLS"]))

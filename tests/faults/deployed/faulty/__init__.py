@@ -1,0 +1,1 @@
+"""Estimators that faults are tried on, outside of any fleet."""

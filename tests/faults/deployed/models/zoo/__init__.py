@@ -1,0 +1,6 @@
+"""A fleet to be killed, beside the shop's: healthy cells that can be held at a moment, and sick ones."""
+
+from perennial import Fleet, Owner
+
+NEVER = "0 0 30 2 *"
+zoo = Fleet(name="zoo", owner=Owner("keepers"), countries=("GB", "FR", "DE", "ES", "IT"), workers=2, schedule=NEVER)
