@@ -77,6 +77,7 @@ class Stack:
         env = components.airflow_env(self.paths, self.postgres, ports)
         shutil.copy(Path(__file__).with_name("airflow_local_settings.py"), self.paths.airflow / "config")
         self._migrate_airflow(progress, env)
+        self._bury_the_dead()
         progress("starting Airflow")
         self.processes.start("mail", components.mail_server(self.paths, ports))
         for name, arguments in components.COMPONENTS.items():
@@ -93,6 +94,11 @@ class Stack:
             progress("preparing Airflow's database")
             self.processes.run("migrate", [sys.executable, "-m", "airflow", "db", "migrate"], env)
             self.postgres.set_comment("airflow", current)
+
+    def _bury_the_dead(self) -> None:
+        """Tell Airflow that its former components have ended: else a scheduler waits a while for the tasks of its predecessor."""
+        with self.postgres.connect("airflow") as database, database.cursor() as cursor:
+            cursor.execute("UPDATE job SET state = 'failed' WHERE state = 'running'")
 
     def _await_health(self) -> None:
         deadline = time.monotonic() + READY_SECONDS

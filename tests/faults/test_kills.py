@@ -13,6 +13,7 @@ from world import World, family, is_alive, kill, wait_until
 
 from embedded import replay
 from embedded.errors import ChildFailed, EmbeddedError, PostgresFailed
+from embedded.examples import SHOP
 from worlds import retail
 
 GB = "1"  # how the toys know it
@@ -170,14 +171,14 @@ def cycle(world: World, until) -> str:
     """The shop writes, ingest lands it and wakes a retraining, some of whose cells have got their outcomes."""
     retail.advance(world.stack.postgres.dsn("shop"), until, world.stack.paths.state / "cache")
     time.sleep(world.catalog.source("order_lines").max_commit_lag.total_seconds())
-    replay._ingest(world.stack, Console())
-    run_id = replay._await_plan(world.stack)
+    replay._ingest(SHOP, world.stack, Console())
+    run_id = replay._await_plan(SHOP, world.stack)
     wait_until(lambda: world.decided(run_id) >= 3)
     return run_id
 
 
 def test_the_scheduler_and_then_postgres_killed_amidst_a_run_of_the_shop(world):
-    replay.prepare(world.stack)
+    replay.prepare(SHOP, world.stack)
     run_id = cycle(world, datetime(2010, 3, 1, tzinfo=UTC))
     left = world.sessions()
     first = kill(world.stack.processes._children["scheduler"].pid)
