@@ -13,9 +13,11 @@ from psycopg2.extras import Json, NamedTupleCursor
 
 from perennial.errors import RegistryError
 
+# Rows are looked up by key: no compilation of plans, and no scan because an index were dear to read.
 # A host that vanishes without a word loses its locks after a minute; a client that lost its server knows sooner.
 OPTIONS = (
-    "-c search_path=perennial -c timezone=UTC -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
+    "-c search_path=perennial -c timezone=UTC -c jit=off -c random_page_cost=1.1 -c tcp_keepalives_idle=30 "
+    "-c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
 )
 MIGRATION_LOCK = 0x7065726E
 QUERY = re.compile(r"^-- (\w+): .*$", re.MULTILINE)

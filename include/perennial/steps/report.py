@@ -46,10 +46,10 @@ def report(resources: Resources, catalog: Catalog, run_id: str, run_url: str = "
 
 
 def _finish(database: Connection, run_id: str) -> list[Any]:
-    for row in fetch(database, "pending", run_id=run_id, source=None, near=None):
+    for row in fetch(database, "pending", run_id=run_id):
         cell = Cell(row.model, row.country)
         outcome = released_outcome(database, cell, run_id) or Outcome(state="failed", reason=UNFINISHED)
-        run(database, "decide", run_id=run_id, **cell._asdict(), **asdict(outcome), seconds=None)
+        run(database, "decide", run_id=run_id, **cell._asdict(), **asdict(outcome))
     outcomes = fetch(database, "outcomes_of", run_id=run_id)
     run(database, "finish_run", id=run_id)
     for outcome in outcomes:
