@@ -3,14 +3,8 @@ SELECT r.seq, r.to_version AS version, v.recipe, v.judged_until, v.artifact_key,
 FROM releases AS r JOIN versions AS v ON v.id = r.to_version
 WHERE r.model = %(model)s AND r.country = %(country)s ORDER BY r.seq DESC LIMIT 1;
 
--- champions: the last release of every cell of some models
-SELECT c.model, c.country, last.seq, v.id AS version, v.artifact_key, v.sha256
-FROM cells_released(%(models)s) AS c
-CROSS JOIN LATERAL (
-    SELECT r.seq, r.to_version FROM releases AS r
-    WHERE r.model = c.model AND r.country = c.country ORDER BY r.seq DESC LIMIT 1) AS last
-CROSS JOIN LATERAL (SELECT * FROM versions WHERE id = last.to_version LIMIT 1) AS v
-ORDER BY c.model, c.country;
+-- cells_of: every cell of some models that ever had a release
+SELECT model, country FROM cells_released(%(models)s) ORDER BY model, country;
 
 -- recipes_in_force: recipes of champions and of the versions a rollback would return to
 SELECT DISTINCT v.model, v.recipe, r.source
