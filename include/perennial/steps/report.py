@@ -94,7 +94,9 @@ def repair_pointers(resources: Resources, catalog: Catalog) -> int:
     models = [model for specs in catalog.fleets.values() for model in specs.models]
     database = connect(resources.database)
     try:
-        return _repair(resources, database, {Cell(row.model, row.country) for row in fetch(database, "cells_of", models=models)})
+        return _repair(
+            resources, database, {Cell(row.model, row.country) for row in fetch(database, "cells_of", models=models)}
+        )
     finally:
         database.close()
 

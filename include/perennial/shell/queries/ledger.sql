@@ -57,10 +57,10 @@ CROSS JOIN LATERAL (
     WHERE b.source = c.source AND b.state = 'accepted' ORDER BY b.event_max DESC LIMIT 1) AS newest
 WHERE c.source = %(source)s;
 
--- unannounced_batches: accepted since a day before the last wake-up call, and not covered by one
+-- unannounced_batches: accepted since an hour before the last wake-up call, and not covered by one
 SELECT country, seq, rows FROM batches AS b
 WHERE source = %(source)s AND state = 'accepted'
-  AND decided_at >= coalesce((SELECT max(announced_at) FROM announcements WHERE asset = %(asset)s) - interval '1 day', '-infinity')
+  AND decided_at >= coalesce((SELECT max(announced_at) FROM announcements WHERE asset = %(asset)s) - interval '1 hour', '-infinity')
   AND (SELECT count(*) FROM announcements AS a WHERE a.asset = %(asset)s AND a.item = b.country || '/' || b.seq) = 0
 ORDER BY country, seq;
 
