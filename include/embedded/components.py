@@ -82,6 +82,7 @@ def airflow_env(paths: Paths, postgres: Postgres, ports: Mapping[str, int]) -> d
         "AIRFLOW_HOME": str(paths.airflow),
         "PYTHONPATH": str(paths.repo / "include"),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', os.defpath)}",
+        "AIRFLOW_CONN_AIRFLOW_DB": _connection(postgres, "airflow"),
         "AIRFLOW_CONN_PERENNIAL_DB": _connection(postgres, "perennial"),
         "AIRFLOW_CONN_SHOP_DB": _connection(postgres, "shop"),
         "AIRFLOW_CONN_PERENNIAL_STORE": json.dumps({"conn_type": "generic", "extra": {"url": paths.store.as_uri()}}),
