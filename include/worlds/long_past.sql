@@ -8,7 +8,7 @@ FROM unnest(%(models)s::text[]) AS model, unnest(%(countries)s::text[]) AS count
 
 CREATE TEMPORARY TABLE past_runs AS
 SELECT run, %(fleet)s || '/past-' || lpad(run::text, 7, '0') AS id,
-       date_trunc('day', now()) - (%(runs)s - run + 1) * interval '15 minutes' AS moment
+       %(until)s - (%(runs)s - run) * interval '15 minutes' AS moment
 FROM generate_series(1, %(runs)s) AS run;
 
 INSERT INTO runs (id, fleet, requested, as_of, planned_at, finished_at)

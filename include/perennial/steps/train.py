@@ -53,7 +53,8 @@ def train(resources: Resources, catalog: Catalog, run_id: str) -> dict[str, int]
     that happens amidst a training: its lock is gone, and another one may begin. The retry goes on.
     """
     with Verifier(resources) as verifier:
-        database = connect(resources.database)
+        # What a crash of the server takes back is done again; the release that a pointer follows waits for the disk.
+        database = connect(resources.database, waits_for_disk=False)
         try:
             planned = fetch_one(database, "run_of", id=run_id)
             if planned is None:

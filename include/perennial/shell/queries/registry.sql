@@ -47,10 +47,12 @@ SELECT id FROM verdicts WHERE challenger = %(challenger)s AND against_seq = %(ag
 SELECT id, window_end, as_of, against_seq, rows, decision, scores, reason FROM settled_verdicts
 WHERE model = %(model)s AND country = %(country)s ORDER BY id DESC LIMIT 1;
 
--- publish: the one statement that moves a champion; its number is the one the verdict was judged against, plus one
+-- publish: the one statement that moves a champion, to the number judged against plus one; on disk before anyone is told
+WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true))
 INSERT INTO releases (model, country, seq, from_version, to_version, kind, verdict, reason, run_id)
-VALUES (%(model)s, %(country)s, %(against_seq)s + 1, %(from_version)s, %(to_version)s, 'publish', %(verdict)s, %(reason)s,
-        %(run_id)s);
+SELECT %(model)s, %(country)s, %(against_seq)s + 1, %(from_version)s, %(to_version)s, 'publish', %(verdict)s, %(reason)s,
+       %(run_id)s
+FROM durable;
 
 -- release_of_run: what a run has already released for a cell
 SELECT seq, to_version AS version, verdict, reason FROM releases
