@@ -70,6 +70,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         console.print(f"up after {time.monotonic() - started:.0f} s\n", style="dim")
         good = _replay(example, stack, every, arguments, console, whole_tables=True)
         if arguments.stay:
+            stack.api.wait_for_dag("maintain")
+            stack.api.unpause("maintain")
             console.print("The replay has paused; Airflow stays up. Ctrl-C stops it.")
             _wait(stack, math.inf)
     return GOOD if good else BAD

@@ -72,18 +72,21 @@ def choose_ports(paths: Paths, wanted: int | None) -> dict[str, int]:
     return ports
 
 
-def airflow_env(paths: Paths, postgres: Postgres, ports: Mapping[str, int]) -> dict[str, str]:
-    """The environment of every component: settings, Connections, keys."""
+def airflow_env(
+    paths: Paths, postgres: Postgres, ports: Mapping[str, int], settings: Mapping[tuple[str, str], Any]
+) -> dict[str, str]:
+    """The environment of every component: settings, Connections, keys; specs from elsewhere stay importable."""
     private, public = make_signing_keys(paths)
     known = secrets_of(paths)
     env = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW__", "AIRFLOW_HOME"))}
     env.pop("PYTHONDONTWRITEBYTECODE", None)
-    sections = _settings(paths, postgres, ports, known)
+    sections = {**_settings(paths, postgres, ports, known), **settings}
     env |= {f"AIRFLOW__{section}__{key}".upper(): str(value) for (section, key), value in sections.items()}
     return env | {
         "AIRFLOW_HOME": str(paths.airflow),
-        "PYTHONPATH": str(paths.repo / "include"),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(paths.repo / "include"), env.get("PYTHONPATH")))),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', os.defpath)}",
+        "AIRFLOW_CONN_AIRFLOW_DB": _connection(postgres, "airflow"),
         "AIRFLOW_CONN_PERENNIAL_DB": _connection(postgres, "perennial"),
         **{f"AIRFLOW_CONN_{name.upper()}_DB": _connection(postgres, name) for name in OPERATIONAL},
         "AIRFLOW_CONN_PERENNIAL_STORE": json.dumps({"conn_type": "generic", "extra": {"url": paths.store.as_uri()}}),

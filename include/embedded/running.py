@@ -4,9 +4,10 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from embedded import components, signals
 from embedded.api import Api
@@ -20,9 +21,13 @@ READY_SECONDS = 180
 
 
 class Stack:
-    """Start it, use ``api`` and ``postgres``, stop it. State survives; a crashed former run is swept at the start."""
+    """Start it, use ``api`` and ``postgres``, stop it. State survives; a crashed former run is swept at the start.
 
-    def __init__(self, state: Path, repo: Path) -> None:
+    ``settings``: Airflow's, by section and key, beside those of ``components``.
+    """
+
+    def __init__(self, state: Path, repo: Path, settings: Mapping[tuple[str, str], Any] | None = None) -> None:
+        self.settings = settings or {}
         self.paths = Paths.at(state, repo)
         self.paths.state.mkdir(parents=True, exist_ok=True)
         self.lock = Lock(self.paths.lock)
@@ -74,7 +79,7 @@ class Stack:
 
     def _start_airflow(self, progress: Callable[[str], None], port: int | None) -> None:
         ports = components.choose_ports(self.paths, port)
-        env = components.airflow_env(self.paths, self.postgres, ports)
+        env = components.airflow_env(self.paths, self.postgres, ports, self.settings)
         shutil.copy(Path(__file__).with_name("airflow_local_settings.py"), self.paths.airflow / "config")
         self._migrate_airflow(progress, env)
         self._bury_the_dead()

@@ -7,7 +7,7 @@ from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, P
 
 from perennial.catalog import FleetSpecs
 from perennial.spec import Source
-from perennial_airflow.border import catalog, request_of, run_url, stepping
+from perennial_airflow.border import catalog, request_of, run_url, stepping, task_states
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 AS_OF = "Train as of that moment of the data, not of the newest rows. A backfill sets it to each of its dates."
@@ -104,6 +104,37 @@ def retrain_dag(specs: FleetSpecs, doc: str) -> DAG:
         trained >> [announce(), report()]  # type: ignore[call-arg]
 
     return retrain()
+
+
+def maintain_dag(doc: str) -> DAG:
+    """clean_history and repair_pointers, beside each other."""
+
+    @dag(
+        dag_id="maintain", schedule=CronTriggerTimetable("0 3 * * *", timezone="UTC"), start_date=START, catchup=False,
+        max_active_runs=1, tags=["perennial", "maintain"], default_args={**RETRIES, "owner": "perennial"},
+        params={"days": Param(30, type="integer", minimum=1, title="Days", description="How long Airflow remembers a run.")},
+        doc_md=doc,
+    )  # fmt: skip
+    def maintain() -> None:
+        @task
+        def clean_history(params: dict[str, Any]) -> None:
+            """Delete what Airflow remembers of old runs."""
+            from perennial_airflow.history import clean_history as step
+
+            with task_states():
+                step(params["days"])
+
+        @task
+        def repair_pointers() -> int:
+            """Bring every pointer into step with its cell's last release."""
+            from perennial.steps.report import repair_pointers as step
+
+            return stepping(step, catalog())  # type: ignore[no-any-return]
+
+        clean_history()  # type: ignore[call-arg]
+        repair_pointers()
+
+    return maintain()
 
 
 def _run_of(fleet: str, run_id: str) -> str:

@@ -1,5 +1,6 @@
 """The border: our errors as task states, Airflow's Connections as DSNs and store URLs."""
 
+import json
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from unittest.mock import ANY
@@ -22,7 +23,7 @@ from perennial.errors import (
     StoreError,
 )  # fmt: skip
 from perennial.steps.plan import Request
-from perennial_airflow import border
+from perennial_airflow import border, history
 
 LOGICAL_DATE = datetime(2011, 5, 1, tzinfo=UTC)
 
@@ -190,3 +191,27 @@ def test_a_backfills_run_asks_for_the_data_as_of_its_date_unless_the_form_says_o
 def test_a_moment_that_is_none_fails_the_run_without_a_retry():
     with pytest.raises(AirflowFailException, match="is no moment"):
         requested(as_of="soon")
+
+
+def test_airflows_history_is_reached_by_a_connection_of_its_own_and_no_masked_one_is_handed_on(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__CORE__SQL_ALCHEMY_CONN", "airflow-db-not-allowed:///")
+    monkeypatch.setenv("PERENNIAL_PRELOAD", "1")
+    facts = {"conn_type": "postgres", "host": "db", "port": 5433, "login": "airflow", "password": "p@ss/w", "schema": "airflow"}
+    monkeypatch.setenv("AIRFLOW_CONN_AIRFLOW_DB", json.dumps(facts))
+    environment = history.environment_of(Connection.get("airflow_db"))
+    url = "postgresql+psycopg2://airflow:p%40ss%2Fw@db:5433/airflow"
+    assert {name: value for name, value in environment.items() if "SQL_ALCHEMY_CONN" in name or "PRELOAD" in name} == {
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url
+    }
+
+
+def test_a_socket_is_a_host_too(monkeypatch):
+    facts = {"conn_type": "postgres", "host": "/run/postgres", "login": "airflow", "schema": "airflow"}
+    monkeypatch.setenv("AIRFLOW_CONN_AIRFLOW_DB", json.dumps(facts))
+    url = "postgresql+psycopg2://airflow@/airflow?host=%2Frun%2Fpostgres"
+    assert history.url_of(Connection.get("airflow_db")) == url
+
+
+def test_without_that_connection_nothing_is_cleaned_and_it_is_said():
+    with pytest.raises(NothingToDo, match="no connection airflow_db"):
+        history.clean_history(30)

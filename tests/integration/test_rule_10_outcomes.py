@@ -11,6 +11,7 @@ from toolbox import GB, add_model, attempt, cycle, held_lock, releases, states, 
 from toy_models.zoo import _failing, _killing, _sleeping
 
 from perennial.catalog import RefusedSpec
+from perennial.cell import Cell
 from perennial.errors import FleetFailed, RegistryError, SpecError
 from perennial.shell import store as stores
 from perennial.spec import Seconds
@@ -142,8 +143,27 @@ def test_parallel_workers_share_the_queue_without_doubling(fed):
     assert (set(attempts(fed).values()), len(fed.sql("SELECT 1 FROM releases"))) == ({1}, 9)
 
 
-def test_a_cell_that_another_worker_ended_meanwhile_is_not_trained_again(fed, monkeypatch):
+def test_a_cell_that_was_ended_before_it_was_locked_is_not_trained_again(fed, monkeypatch):
     run_id, ask = fed.plan(force=True), train_step.fetch_one
+
+    def late(database, query, **values):
+        found = ask(database, query, **values)
+        if query == "lock_next":
+            monkeypatch.setattr(train_step, "fetch_one", ask)
+            end = "UPDATE outcomes SET state = 'skipped', decided_at = now() WHERE (model, country) = (%s, %s)"
+            fed.sql(end, found.model, found.country)
+        return found
+
+    monkeypatch.setattr(train_step, "fetch_one", late)
+    assert fed.train(run_id) == {"published": 2}
+    assert sorted(states(fed, run_id).values()) == ["published", "published", "skipped"]
+    assert (set(attempts(fed).values()), len(attempts(fed))) == ({1}, 2)
+
+
+def test_a_tried_cell_that_another_worker_ended_meanwhile_is_not_tried_again(fed, monkeypatch):
+    run_id, ask = fed.plan(force=True), train_step.fetch_one
+    for country in ("DE", "FR", "GB"):
+        attempt(fed, run_id, 1, Cell("weight", country))
 
     def late(database, query, **values):
         if query == "lock_cell":
@@ -153,7 +173,35 @@ def test_a_cell_that_another_worker_ended_meanwhile_is_not_trained_again(fed, mo
 
     monkeypatch.setattr(train_step, "fetch_one", late)
     assert fed.train(run_id) == {}
-    assert (set(attempts(fed).values()), len(fed.sql("SELECT 1 FROM attempts"))) == ({1}, 3)
+    assert (set(attempts(fed).values()), len(attempts(fed))) == ({2}, 3)
+
+
+def test_cells_of_the_last_ones_country_come_first_then_the_costliest(fed):
+    add_model(fed, "height")
+    run_id = fed.plan()
+    for cost, cell in enumerate((("weight", "FR"), ("weight", "DE"), ("height", "FR"), ("weight", "GB"))):
+        fed.sql("UPDATE outcomes SET cost = %s WHERE (model, country) = (%s, %s)", 100 + cost, *cell)
+    fed.train(run_id)
+    trained = [tuple(row) for row in fed.sql("SELECT model, country FROM attempts ORDER BY started_at")]
+    weight, height = ([(model, country) for country in ("GB", "FR", "DE")] for model in ("weight", "height"))
+    assert trained == [weight[0], height[0], height[1], weight[1], weight[2], height[2]]
+
+
+def test_more_cells_in_other_hands_than_a_worker_looks_at_hide_no_free_one(fed):
+    for name in ("height", "speed", "age", "sight"):
+        add_model(fed, name)
+    run_id = fed.plan()
+    fed.sql("UPDATE outcomes SET cost = 100 WHERE (model, country) <> ('weight', 'GB')")
+    held = [held_lock(fed, Cell(row.model, row.country)) for row in fed.sql("SELECT * FROM outcomes WHERE cost = 100")]
+    worker = workers_in_background(fed, run_id)
+    deadline = time.monotonic() + 20
+    while states(fed, run_id)["weight/GB"] == "pending" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert list(states(fed, run_id).values()).count("published") == 1
+    for session in held:
+        session.close()
+    worker.join(30)
+    assert set(states(fed, run_id).values()) == {"published"}
 
 
 def test_a_worker_waits_for_a_cell_that_another_worker_of_its_run_holds(fed):

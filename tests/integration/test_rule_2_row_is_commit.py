@@ -98,6 +98,22 @@ def test_an_object_that_is_altered_in_the_store_is_not_published(fed, monkeypatc
     assert refused(fed, match)
 
 
+def test_a_release_is_on_the_servers_disk_before_its_pointer_is_written(fed, monkeypatch):
+    write, found = cell_step.write_pointer, []
+
+    def late(*given):
+        found.extend(fed.sql("SELECT pg_current_wal_flush_lsn() >= pg_current_wal_insert_lsn() AS all_of_it"))
+        write(*given)
+
+    monkeypatch.setattr(cell_step, "write_pointer", late)
+    fed.sql("ALTER SYSTEM SET wal_writer_delay = '10s'")
+    fed.sql("SELECT pg_reload_conf()")
+    fed.retrain()
+    fed.sql("ALTER SYSTEM RESET wal_writer_delay")
+    fed.sql("SELECT pg_reload_conf()")
+    assert [row.all_of_it for row in found] == [True]
+
+
 def test_an_object_that_was_not_stored_is_not_published(fed, monkeypatch):
     monkeypatch.setattr(stores.FolderStore, "put", lambda self, key, data: None)
     assert refused(fed, "ObjectMissing")

@@ -8,9 +8,10 @@ from toolbox import GB, cycle, reader, releases
 from perennial.errors import NothingToDo
 from perennial.shell.database import migrate
 from perennial.steps import ingest
+from perennial.steps import report as report_step
 from perennial.steps.manifests import pointer_key
 from perennial.steps.plan import Request, plan
-from perennial.steps.report import announce, report
+from perennial.steps.report import announce, repair_pointers, report
 
 TABLES = ("cursors", "batches", "snapshots", "recipes", "versions", "verdicts", "releases", "runs", "outcomes", "attempts")
 
@@ -101,17 +102,45 @@ def test_releases_are_announced_once(ended):
     assert announced(ended) == ["weight/GB/2"]
 
 
-@pytest.mark.parametrize("damage", ["lost", "lagging", "altered"])
-def test_a_pointer_out_of_step_is_repaired_by_the_announcement(ended, damage):
-    store, old = ended.resources.store, ended.resources.store.get(pointer_key(GB))
-    cycle(ended, range(60, 90))
-    announced(ended)
+def damaged(zoo, damage, before):
+    """GB's pointer after its second release and something else: lost, left at the first, or altered."""
+    store, old = zoo.resources.store, zoo.resources.store.get(pointer_key(GB))
+    cycle(zoo, range(60, 90))
+    before()
     (store.root / pointer_key(GB)).unlink()
     if damage != "lost":
         store.put(pointer_key(GB), old if damage == "lagging" else old.replace(b"GB", b"FR"))
+
+
+@pytest.mark.parametrize("damage", ["lost", "lagging", "altered"])
+def test_a_pointer_is_in_step_before_its_release_is_announced(ended, damage):
+    damaged(ended, damage, lambda: None)
+    announced(ended)
+    assert reader(ended).load(*GB).seq == 2
+
+
+@pytest.mark.parametrize("damage", ["lost", "lagging", "altered"])
+def test_a_pointer_that_is_damaged_later_is_repaired_by_the_daily_look_at_all(ended, damage):
+    damaged(ended, damage, lambda: announced(ended))
     with pytest.raises(NothingToDo):
         announced(ended)
+    assert repair_pointers(ended.resources, ended.catalog) == 1
     assert reader(ended).load(*GB).seq == 2
+    assert repair_pointers(ended.resources, ended.catalog) == 0
+
+
+def test_a_pointer_is_not_set_back_when_a_release_is_made_during_its_repair(ended, monkeypatch):
+    (ended.resources.store.root / pointer_key(GB)).unlink()
+    write = report_step.write_pointer
+
+    def slow(*given):
+        monkeypatch.setattr(report_step, "write_pointer", write)
+        cycle(ended, range(60, 90))
+        write(*given)
+
+    monkeypatch.setattr(report_step, "write_pointer", slow)
+    repair_pointers(ended.resources, ended.catalog)
+    assert (len(releases(ended)), reader(ended).load(*GB).seq) == (2, 2)
 
 
 def test_a_pointer_in_step_is_not_written_again(ended):

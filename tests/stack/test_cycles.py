@@ -132,6 +132,33 @@ def test_a_backfill_trains_as_of_its_dates_and_moves_no_later_champion(cycles, s
     assert rows(stack, "SELECT * FROM releases ORDER BY model, country, seq") == before
 
 
+def ended(stack: Stack, dag_id: str) -> str:
+    """A run of a DAG, waited for; its id."""
+    run_id = stack.api.trigger(dag_id, {})
+    assert replay._until_ended(stack, lambda: stack.api.run_state(dag_id, run_id), 120) == "success"
+    return run_id
+
+
+def test_what_airflow_remembers_of_old_runs_is_deleted_and_the_rest_is_not(cycles, stack):
+    old, recent = (ended(stack, "ingest_order_lines") for _ in range(2))
+    with stack.postgres.connect("airflow") as airflow, airflow.cursor() as cursor:
+        for table in ("dag_run", "task_instance"):
+            cursor.execute(f"UPDATE {table} SET start_date = start_date - interval '31 days' WHERE run_id = %s", (old,))
+        cursor.execute("UPDATE log SET dttm = dttm - interval '31 days' WHERE run_id = %s", (old,))
+        stack.api.wait_for_dag("maintain")
+        stack.api.unpause("maintain")
+        run_id = ended(stack, "maintain")
+        left = {}
+        for table in ("dag_run", "task_instance", "log"):
+            cursor.execute(f"SELECT DISTINCT run_id FROM {table}")
+            left[table] = {name for (name,) in cursor.fetchall()}
+    assert {task["task_id"]: task["state"] for task in stack.api.tasks("maintain", run_id)} == {
+        "clean_history": "success",
+        "repair_pointers": "success",
+    }
+    assert {table: (old in runs, recent in runs) for table, runs in left.items()} == dict.fromkeys(left, (False, True))
+
+
 def test_an_idle_stack_is_small(cycles, stack):
     """The target is 1.5 GB of proportional memory; measured here, held loosely: a smoke alarm."""
     sessions = {json.loads(file.read_text())["pid"] for file in stack.paths.processes.glob("*.json")}

@@ -13,9 +13,11 @@ from psycopg2.extras import Json, NamedTupleCursor
 
 from perennial.errors import RegistryError
 
+# Rows are looked up by key: no compilation of plans, and no scan because an index were dear to read.
 # A host that vanishes without a word loses its locks after a minute; a client that lost its server knows sooner.
 OPTIONS = (
-    "-c search_path=perennial -c timezone=UTC -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
+    "-c search_path=perennial -c timezone=UTC -c jit=off -c random_page_cost=1.1 -c tcp_keepalives_idle=30 "
+    "-c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
 )
 MIGRATION_LOCK = 0x7065726E
 QUERY = re.compile(r"^-- (\w+): .*$", re.MULTILINE)
@@ -23,11 +25,16 @@ QUERY = re.compile(r"^-- (\w+): .*$", re.MULTILINE)
 __all__ = ["Connection", "Json", "connect", "fetch", "fetch_one", "migrate", "moment", "run", "transaction"]
 
 
-def connect(dsn: str) -> Connection:
-    """An autocommit connection whose search path is Perennial's schema. Raises RegistryError, naming the server."""
+def connect(dsn: str, waits_for_disk: bool = True) -> Connection:
+    """An autocommit connection whose search path is Perennial's schema. Raises RegistryError, naming the server.
+
+    Without ``waits_for_disk`` a crash of the server may undo the last half second, nothing before it, and nothing that a
+    later statement that waits has followed. Statements whose effect leaves the database wait by themselves.
+    """
+    options = OPTIONS if waits_for_disk else f"{OPTIONS} -c synchronous_commit=off"
     try:
         connection = psycopg2.connect(
-            dsn, cursor_factory=NamedTupleCursor, options=OPTIONS, connect_timeout=10, keepalives_idle=10,
+            dsn, cursor_factory=NamedTupleCursor, options=options, connect_timeout=10, keepalives_idle=10,
             keepalives_interval=5, keepalives_count=3,
         )  # fmt: skip
     except psycopg2.OperationalError as error:

@@ -61,10 +61,10 @@ def plan(resources: Resources, catalog: Catalog, fleet_name: str, run_id: str, r
         planned = fetch_one(database, "run_of", id=run_id)
         if planned is None:
             _write(database, specs, run_id, request, wanted)
-        pending = fetch(database, "pending", run_id=run_id, source=None, near=None)
+        pending = fetch_one(database, "count_pending", run_id=run_id).number
     finally:
         database.close()
-    return Plan(cells=len(pending), workers=min(specs.fleet.workers, len(pending)))
+    return Plan(cells=pending, workers=min(specs.fleet.workers, pending))
 
 
 def requested_cells(specs: FleetSpecs, request: Request) -> list[Cell]:
@@ -92,18 +92,7 @@ def _check_known(axis: str, asked: Iterable[str] | None, known: set[str], fleet:
 
 def _write(database: Connection, specs: FleetSpecs, run_id: str, request: Request, wanted: list[Cell]) -> None:
     as_of = {name: _as_of(database, name, request.as_of) for name in specs.sources}
-    ledgers = {name: {row.country: row for row in fetch(database, "last_decided", source=name)} for name in specs.sources}
-    seconds = {
-        Cell(row.model, row.country): row.seconds
-        for row in fetch(database, "last_seconds", models=sorted({cell.model for cell in wanted}))
-    }
-    planned = [
-        (cell, source, _rows(ledgers, source, cell.country))
-        for cell in wanted
-        for source in (specs.models[cell.model].source if cell.model in specs.models else "",)
-        if cell.model in specs.refused
-        or (_rows(ledgers, source, cell.country) and _may_be_due(database, cell, as_of[source], request))
-    ]
+    planned = _planned(database, specs, request, wanted, as_of)
     with transaction(database):
         stored = {name: moment.isoformat() for name, moment in as_of.items() if moment is not None}
         run(
@@ -114,10 +103,39 @@ def _write(database: Connection, specs: FleetSpecs, run_id: str, request: Reques
             requested=Json(request.as_json()),
             as_of=Json(stored),
         )
-        for cell, source, rows in planned:
-            cost = seconds.get(cell, SECONDS_PER_ROW * rows)
-            run(database, "add_outcome", run_id=run_id, model=cell.model, country=cell.country, source=source, cost=cost)
+        run(
+            database,
+            "add_outcomes",
+            run_id=run_id,
+            models=[cell.model for cell, _, _ in planned],
+            countries=[cell.country for cell, _, _ in planned],
+            sources=[source for _, source, _ in planned],
+            costs=[cost for _, _, cost in planned],
+        )
     logger.info("%s: planned %s of %s cells", run_id, len(planned), len(wanted))
+
+
+def _planned(
+    database: Connection, specs: FleetSpecs, request: Request, wanted: list[Cell], as_of: dict[str, datetime | None]
+) -> list[tuple[Cell, str, float]]:
+    """The cells that could be due by the ledger alone, with source and expected seconds; refused ones always.
+
+    The worker that takes a cell looks at its rows.
+    """
+    models, countries = [cell.model for cell in wanted], [cell.country for cell in wanted]
+    past = {Cell(row.model, row.country): row for row in fetch(database, "past_of", models=models, countries=countries)}
+    rows = {
+        (source, row.country): int(row.rows)
+        for source in specs.sources
+        for row in fetch(database, "decided_rows", source=source)
+    }
+    planned = []
+    for cell in wanted:
+        source = specs.models[cell.model].source if cell.model in specs.models else ""
+        accepted, last = rows.get((source, cell.country), 0), past[cell]
+        if cell.model in specs.refused or (accepted and _may_be_due(last.as_of, as_of[source], request)):
+            planned.append((cell, source, last.seconds or SECONDS_PER_ROW * accepted))
+    return planned
 
 
 def _as_of(database: Connection, source: str, asked: datetime | None) -> datetime | None:
@@ -128,13 +146,5 @@ def _as_of(database: Connection, source: str, asked: datetime | None) -> datetim
     return newest if asked is None else min(newest, asked)
 
 
-def _rows(ledgers: dict[str, dict[str, Any]], source: str, country: str) -> int:
-    """Accepted rows of a country, up to its first batch that is not validated yet."""
-    row = ledgers.get(source, {}).get(country)
-    return int(row.rows or 0) if row else 0
-
-
-def _may_be_due(database: Connection, cell: Cell, as_of: datetime | None, request: Request) -> bool:
-    """Whether the cell could be due by the ledger alone; the worker that takes it looks at its rows."""
-    last = fetch_one(database, "last_verdict", model=cell.model, country=cell.country)
-    return request.force or last is None or (as_of is not None and as_of > last.as_of)
+def _may_be_due(asked: datetime | None, as_of: datetime | None, request: Request) -> bool:
+    return request.force or asked is None or (as_of is not None and as_of > asked)

@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +13,7 @@ from perennial.errors import ArtifactError, FleetFailed, NothingToDo, ObjectMiss
 from perennial.resources import Resources
 from perennial.shell.database import Connection, connect, fetch, fetch_one, run
 from perennial.shell.keys import read_public_keys
+from perennial.shell.registry import champion_of
 from perennial.steps.cell import Outcome, released_outcome
 from perennial.steps.manifests import ManifestRef, read_pointer
 from perennial.steps.publishing import write_pointer
@@ -46,10 +48,10 @@ def report(resources: Resources, catalog: Catalog, run_id: str, run_url: str = "
 
 
 def _finish(database: Connection, run_id: str) -> list[Any]:
-    for row in fetch(database, "pending", run_id=run_id, source=None, near=None):
+    for row in fetch(database, "pending", run_id=run_id):
         cell = Cell(row.model, row.country)
         outcome = released_outcome(database, cell, run_id) or Outcome(state="failed", reason=UNFINISHED)
-        run(database, "decide", run_id=run_id, **cell._asdict(), **asdict(outcome), seconds=None)
+        run(database, "decide", run_id=run_id, **cell._asdict(), **asdict(outcome))
     outcomes = fetch(database, "outcomes_of", run_id=run_id)
     run(database, "finish_run", id=run_id)
     for outcome in outcomes:
@@ -67,40 +69,58 @@ def _causes(outcomes: list[Any], run_id: str) -> str:
 
 
 def announce(resources: Resources, catalog: Catalog, fleet_name: str) -> list[str]:
-    """Releases since the last wake-up call, as ``model/country/seq``, after their pointers are in step.
+    """Releases since the last wake-up call, as ``model/country/seq``, after their cells' pointers are in step.
 
-    Raises NothingToDo when no champion of the fleet has moved.
+    A pointer lags when its worker ended between release and pointer, and that release is not announced yet: these cells
+    are all there is to look at. Raises NothingToDo when no champion of the fleet has moved.
     """
     asset = f"{fleet_name} released"
     models = list(catalog.fleet(fleet_name).models)
     database = connect(resources.database)
     try:
-        repair_pointers(resources, database, models)
         releases = fetch(database, "unannounced_releases", models=models, asset=asset)
-        items = [f"{release.model}/{release.country}/{release.seq}" for release in releases]
-        if not items:
+        if not releases:
             raise NothingToDo(f"No champion of fleet {fleet_name} has moved.")
+        _repair(resources, database, {Cell(release.model, release.country) for release in releases})
+        items = [f"{release.model}/{release.country}/{release.seq}" for release in releases]
         run(database, "announce", asset=asset, items=items)
     finally:
         database.close()
     return items
 
 
-def repair_pointers(resources: Resources, database: Connection, models: list[str]) -> int:
-    """Rewrite every pointer that is missing or behind its cell's last release; returns how many."""
-    lagging = [
-        row
-        for row in fetch(database, "champions", models=models)
-        if not _points_at(resources, Cell(row.model, row.country), row.seq)
-    ]
-    for row in lagging:
-        manifest = ManifestRef(cell=Cell(row.model, row.country), version=row.version, key=row.artifact_key, sha256=row.sha256)
-        write_pointer(resources, manifest, row.seq)
-    return len(lagging)
-
-
-def _points_at(resources: Resources, cell: Cell, seq: int) -> bool:
+def repair_pointers(resources: Resources, catalog: Catalog) -> int:
+    """Rewrite every pointer that is missing, altered or behind its cell's last release; returns how many."""
+    models = [model for specs in catalog.fleets.values() for model in specs.models]
+    database = connect(resources.database)
     try:
-        return read_pointer(resources.store, read_public_keys(resources.public_keys), cell)[0] == seq
+        return _repair(
+            resources, database, {Cell(row.model, row.country) for row in fetch(database, "cells_of", models=models)}
+        )
+    finally:
+        database.close()
+
+
+def _repair(resources: Resources, database: Connection, cells: Iterable[Cell]) -> int:
+    keys = read_public_keys(resources.public_keys)
+    repaired = [cell for cell in sorted(cells) if _bring_into_step(resources, database, keys, cell)]
+    for cell in repaired:
+        logger.warning("The pointer of %s was not in step with its last release, and is now.", cell)
+    return len(repaired)
+
+
+def _bring_into_step(resources: Resources, database: Connection, keys: Sequence[Any], cell: Cell) -> bool:
+    """Write the cell's pointer if it lags. A release may be made meanwhile: the last one looked at is the last one there is."""
+    champion, lagged = champion_of(database, cell), False
+    while champion is not None and _seq_of_pointer(resources, keys, cell) < champion.seq:
+        manifest = ManifestRef(cell=cell, version=champion.version, key=champion.artifact_key, sha256=champion.sha256)
+        write_pointer(resources, manifest, champion.seq)
+        champion, lagged = champion_of(database, cell), True
+    return lagged
+
+
+def _seq_of_pointer(resources: Resources, keys: Sequence[Any], cell: Cell) -> int:
+    try:
+        return read_pointer(resources.store, keys, cell)[0]
     except (ObjectMissing, ArtifactError):
-        return False
+        return 0

@@ -68,7 +68,8 @@ def train(resources: Resources, catalog: Catalog, run_id: str) -> dict[str, int]
     that happens amidst a training: its lock is gone, and another one may begin. The retry goes on.
     """
     with Verifier(resources) as verifier:
-        database = connect(resources.database)
+        # What a crash of the server takes back is done again; the release that a pointer follows waits for the disk.
+        database = connect(resources.database, waits_for_disk=False)
         try:
             planned = fetch_one(database, "run_of", id=run_id)
             if planned is None:
@@ -96,52 +97,75 @@ def worker_name(pid: int | None) -> str:
 def _work(worker: Worker) -> Iterator[Outcome]:
     last: Cell | None = None
     while True:
-        taken, left = _take(worker, last)
+        taken, held = _take(worker, last)
         if taken is not None:
-            last = taken
+            last = Cell(taken.model, taken.country)
             try:
-                outcome = _attempt(worker, taken)
+                outcome = _attempt(worker, last, taken)
             finally:
-                _unlock(worker, taken)
+                _unlock(worker, last)
             if outcome is not None:
                 yield outcome
-        elif left:
+        elif held:
             time.sleep(POLL_SECONDS)
         else:
             return
 
 
-def _take(worker: Worker, last: Cell | None) -> tuple[Cell | None, int]:
-    """The best pending cell, locked by this session, and how many pending ones other workers hold.
+def _take(worker: Worker, last: Cell | None) -> tuple[Any | None, int]:
+    """The best pending cell, locked by this session, with its attempt begun; and how many others hold when there is none."""
+    source = worker.specs.models[last.model].source if last and last.model in worker.specs.models else None
+    near = last.country if last else None
+    while found := fetch_one(worker.database, "lock_next", run_id=worker.run.id, source=source, near=near):
+        begun = _begin(worker, Cell(found.model, found.country))
+        if begun is not None:
+            return begun, 0
+    return _take_tried(worker)
+
+
+def _take_tried(worker: Worker) -> tuple[Any | None, int]:
+    """The same where no cell is left that was never tried: among those to be tried again, and those that others hold.
 
     A cell that another run is training gets its outcome here: it is not waited for.
     """
-    source = worker.specs.models[last.model].source if last and last.model in worker.specs.models else None
-    near = last.country if last else None
-    pending = fetch(worker.database, "pending", run_id=worker.run.id, source=source, near=near)
     held = 0
-    for row in pending:
+    for row in fetch(worker.database, "pending", run_id=worker.run.id):
         cell = Cell(row.model, row.country)
         if not fetch_one(worker.database, "lock_cell", model=cell.model, country=cell.country).locked:
             held += not _leave_to_other_run(worker, cell)
             continue
-        if _is_pending(worker, cell):
-            return cell, held
-        _unlock(worker, cell)
+        begun = _begin(worker, cell)
+        if begun is not None:
+            return begun, held
     return None, held
+
+
+def _begin(worker: Worker, cell: Cell) -> Any | None:
+    """What a locked cell has come to in this run, its attempt begun if it may be; None, and unlocked, where it is decided.
+
+    Asked in a statement after the lock's: what the lock's former holder has written is seen.
+    """
+    begun = fetch_one(
+        worker.database,
+        "start_attempt",
+        run_id=worker.run.id,
+        model=cell.model,
+        country=cell.country,
+        worker=worker.name,
+        deaths_allowed=DEATHS_ALLOWED,
+    )
+    if begun.is_pending:
+        return begun
+    _unlock(worker, cell)
+    return None
 
 
 def _leave_to_other_run(worker: Worker, cell: Cell) -> bool:
     other = fetch_one(worker.database, "other_run_training", run_id=worker.run.id, model=cell.model, country=cell.country)
     if other is None:
         return False
-    _decide(worker, cell, Outcome(state="skipped", reason=f"Run {other.run_id} is training it."), None)
+    _decide(worker, cell, Outcome(state="skipped", reason=f"Run {other.run_id} is training it."))
     return True
-
-
-def _is_pending(worker: Worker, cell: Cell) -> bool:
-    row = fetch_one(worker.database, "is_pending", run_id=worker.run.id, model=cell.model, country=cell.country)
-    return bool(row.pending)
 
 
 def _unlock(worker: Worker, cell: Cell) -> None:
@@ -149,51 +173,40 @@ def _unlock(worker: Worker, cell: Cell) -> None:
         run(worker.database, "unlock_cell", model=cell.model, country=cell.country)
 
 
-def _attempt(worker: Worker, cell: Cell) -> Outcome | None:
+def _attempt(worker: Worker, cell: Cell, begun: Any) -> Outcome | None:
     """Train one cell and record how it went; None when it stays pending for a later attempt."""
-    released = released_outcome(worker.database, cell, worker.run.id)
+    released = released_outcome(worker.database, cell, worker.run.id) if begun.is_released else None
     if released is not None:
-        return _decide(worker, cell, released, None)
-    deaths = fetch_one(worker.database, "deaths", run_id=worker.run.id, model=cell.model, country=cell.country)
-    if deaths.number > DEATHS_ALLOWED:
-        reason = f"Killed the worker {deaths.number} times, last {deaths.worker}. See the end of that task's log."
-        return _decide(worker, cell, Outcome(state="failed", reason=reason), None)
-    attempt = fetch_one(
-        worker.database,
-        "start_attempt",
-        run_id=worker.run.id,
-        model=cell.model,
-        country=cell.country,
-        worker=worker.name,
-    ).attempt
-    timings, started = Timings(), time.perf_counter()
+        return _decide(worker, cell, released)
+    if begun.attempt is None:
+        reason = f"Killed the worker {begun.deaths} times, last {begun.worker}. See the end of that task's log."
+        return _decide(worker, cell, Outcome(state="failed", reason=reason))
     print(f"::group::{cell}", flush=True)
     try:
-        outcome = _isolated(worker, cell, attempt, timings)
-    except Stopped as stopped:
-        _end_attempt(worker, cell, attempt, timings, stopped.__doc__)
-        raise
+        return _isolated(worker, cell, begun.attempt)
     finally:
         print("::endgroup::", flush=True)
-    if outcome is not None:
-        _decide(worker, cell, outcome, time.perf_counter() - started)
-    return outcome
 
 
-def _isolated(worker: Worker, cell: Cell, attempt: int, timings: Timings) -> Outcome | None:
+def _isolated(worker: Worker, cell: Cell, attempt: int) -> Outcome | None:
     """The one place where a cell's error is kept from the others. A lost registry is not a cell's error."""
+    timings, started, trace = Timings(), time.perf_counter(), None
     try:
         model = worker.specs.model(cell.model)
         with time_limit(cell, model):
-            outcome = _judge_until_current(_job(worker, model, cell.country), timings)
+            outcome: Outcome | None = _judge_until_current(_job(worker, model, cell.country), timings)
     except RegistryError:
+        raise
+    except Stopped as stopped:
+        _end(worker, cell, None, attempt=attempt, error=stopped.__doc__, timings=timings, seconds=0)
         raise
     except Exception as error:
         logger.exception("%s failed at attempt %s", cell, attempt)
-        _end_attempt(worker, cell, attempt, timings, traceback.format_exc())
-        return _after_error(worker, cell, attempt, error)
-    _end_attempt(worker, cell, attempt, timings, None)
-    logger.info("%s: %s. %s %s", cell, outcome.state, outcome.reason, timings.seconds)
+        trace = traceback.format_exc()
+        outcome = _after_error(worker, cell, attempt, error)
+    _end(worker, cell, outcome, attempt=attempt, error=trace, timings=timings, seconds=time.perf_counter() - started)
+    if outcome is not None:
+        logger.info("%s: %s. %s %s", cell, outcome.state, outcome.reason, timings.seconds)
     return outcome
 
 
@@ -233,15 +246,18 @@ def _job(worker: Worker, model: Model, country: str) -> Job:
     )
 
 
-def _end_attempt(worker: Worker, cell: Cell, attempt: int, timings: Timings, error: str | None) -> None:
-    run(
-        worker.database, "end_attempt", run_id=worker.run.id, model=cell.model, country=cell.country, attempt=attempt,
-        error=error, timings=Json(timings.seconds),
-    )  # fmt: skip
+def _end(
+    worker: Worker, cell: Cell, outcome: Outcome | None, *, attempt: int, error: str | None, timings: Timings, seconds: float
+) -> None:  # fmt: skip
+    ended = {"run_id": worker.run.id, **cell._asdict(), "attempt": attempt, "error": error, "timings": Json(timings.seconds)}
+    if outcome is None:
+        run(worker.database, "end_attempt", **ended)
+    else:
+        run(worker.database, "end_and_decide", **ended, **asdict(outcome), seconds=seconds)
 
 
-def _decide(worker: Worker, cell: Cell, outcome: Outcome, seconds: float | None) -> Outcome:
-    run(worker.database, "decide", run_id=worker.run.id, **cell._asdict(), **asdict(outcome), seconds=seconds)
+def _decide(worker: Worker, cell: Cell, outcome: Outcome) -> Outcome:
+    run(worker.database, "decide", run_id=worker.run.id, **cell._asdict(), **asdict(outcome))
     return outcome
 
 

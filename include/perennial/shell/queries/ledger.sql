@@ -29,22 +29,39 @@ SELECT seq, state, rows, event_min, event_max, object_key, sha256 FROM batches
 WHERE source = %(source)s AND country = %(country)s AND seq <= %(last_seq)s ORDER BY seq;
 
 -- last_decided: per country, the last batch before the first that is not validated yet
-SELECT country, max(seq) AS last_seq, sum(rows) FILTER (WHERE state = 'accepted') AS rows
-FROM batches AS b
-WHERE source = %(source)s AND NOT EXISTS (
-    SELECT FROM batches AS earlier
-    WHERE earlier.source = b.source AND earlier.country = b.country AND earlier.seq <= b.seq AND earlier.state = 'landed')
-GROUP BY country;
+SELECT c.country, last.seq AS last_seq
+FROM countries_landed(%(source)s) AS c
+CROSS JOIN LATERAL (
+    SELECT b.seq FROM batches AS b
+    WHERE b.source = %(source)s AND b.country = c.country AND b.seq < coalesce((
+        SELECT min(landed.seq) FROM batches AS landed
+        WHERE landed.source = %(source)s AND landed.country = c.country AND landed.state = 'landed'), 2147483647)
+    ORDER BY b.seq DESC LIMIT 1) AS last;
+
+-- decided_rows: per country, the rows of its last accepted batches before the first that is not validated yet
+SELECT c.country, sum(last.rows)::bigint AS rows
+FROM countries_landed(%(source)s) AS c
+CROSS JOIN LATERAL (
+    SELECT b.rows FROM batches AS b
+    WHERE b.source = %(source)s AND b.country = c.country AND b.state = 'accepted' AND b.seq < coalesce((
+        SELECT min(landed.seq) FROM batches AS landed
+        WHERE landed.source = %(source)s AND landed.country = c.country AND landed.state = 'landed'), 2147483647)
+    ORDER BY b.seq DESC LIMIT 100) AS last
+GROUP BY c.country;
 
 -- as_of: the newest accepted event time of a source, capped by the source's own clock
-SELECT least(max(b.event_max), c.clock) AS as_of
-FROM batches AS b JOIN cursors AS c USING (source)
-WHERE b.source = %(source)s AND b.state = 'accepted' GROUP BY c.clock;
+SELECT least(newest.event_max, c.clock) AS as_of
+FROM cursors AS c
+CROSS JOIN LATERAL (
+    SELECT b.event_max FROM batches AS b
+    WHERE b.source = c.source AND b.state = 'accepted' ORDER BY b.event_max DESC LIMIT 1) AS newest
+WHERE c.source = %(source)s;
 
--- unannounced_batches: accepted, and not covered by a wake-up call
+-- unannounced_batches: accepted since an hour before the last wake-up call, and not covered by one
 SELECT country, seq, rows FROM batches AS b
-WHERE source = %(source)s AND state = 'accepted' AND NOT EXISTS (
-    SELECT FROM announcements AS a WHERE a.asset = %(asset)s AND a.item = b.country || '/' || b.seq)
+WHERE source = %(source)s AND state = 'accepted'
+  AND decided_at >= coalesce((SELECT max(announced_at) FROM announcements WHERE asset = %(asset)s) - interval '1 hour', '-infinity')
+  AND (SELECT count(*) FROM announcements AS a WHERE a.asset = %(asset)s AND a.item = b.country || '/' || b.seq) = 0
 ORDER BY country, seq;
 
 -- announce: remember what a wake-up call covers

@@ -3,16 +3,17 @@ SELECT r.seq, r.to_version AS version, v.recipe, v.judged_until, v.artifact_key,
 FROM releases AS r JOIN versions AS v ON v.id = r.to_version
 WHERE r.model = %(model)s AND r.country = %(country)s ORDER BY r.seq DESC LIMIT 1;
 
--- champions: the last release of every cell of some models
-SELECT DISTINCT ON (r.model, r.country) r.model, r.country, r.seq, r.to_version AS version, v.recipe, v.artifact_key, v.sha256
-FROM releases AS r JOIN versions AS v ON v.id = r.to_version
-WHERE r.model = ANY(%(models)s) ORDER BY r.model, r.country, r.seq DESC;
+-- cells_of: every cell of some models that ever had a release
+SELECT model, country FROM cells_released(%(models)s) ORDER BY model, country;
 
 -- recipes_in_force: recipes of champions and of the versions a rollback would return to
-SELECT DISTINCT v.model, v.recipe, c.source
-FROM releases AS r JOIN versions AS v ON v.id IN (r.to_version, r.from_version) JOIN recipes AS c ON c.hash = v.recipe
-WHERE r.model = %(model)s AND NOT EXISTS (
-    SELECT FROM releases AS later WHERE later.model = r.model AND later.country = r.country AND later.seq > r.seq);
+SELECT DISTINCT v.model, v.recipe, r.source
+FROM cells_released(ARRAY[%(model)s]) AS c
+CROSS JOIN LATERAL (
+    SELECT from_version, to_version FROM releases
+    WHERE model = c.model AND country = c.country ORDER BY seq DESC LIMIT 1) AS last
+CROSS JOIN LATERAL (SELECT * FROM versions WHERE id IN (last.to_version, last.from_version) LIMIT 2) AS v
+JOIN recipes AS r ON r.hash = v.recipe;
 
 -- add_recipe: a recipe's source and parameters, for audit
 INSERT INTO recipes (hash, source, parameters) VALUES (%(hash)s, %(source)s, %(parameters)s) ON CONFLICT DO NOTHING;
@@ -43,28 +44,36 @@ SELECT id FROM verdicts WHERE challenger = %(challenger)s AND against_seq = %(ag
   AND window_start = %(window_start)s AND window_end = %(window_end)s;
 
 -- last_verdict: what a cell was last asked, and what it had seen; a promotion that came to no end is asked again
-SELECT id, window_end, as_of, against_seq, rows, decision, scores, reason FROM verdicts AS v
-WHERE model = %(model)s AND country = %(country)s AND (
-    decision <> 'promote'
-    OR EXISTS (SELECT FROM releases AS r WHERE (r.model, r.country, r.verdict) = (v.model, v.country, v.id))
-    OR EXISTS (SELECT FROM outcomes AS o WHERE (o.model, o.country, o.verdict) = (v.model, v.country, v.id)))
-ORDER BY id DESC LIMIT 1;
+SELECT id, window_end, as_of, against_seq, rows, decision, scores, reason FROM settled_verdicts
+WHERE model = %(model)s AND country = %(country)s ORDER BY id DESC LIMIT 1;
 
--- publish: the one statement that moves a champion; its number is the one the verdict was judged against, plus one
+-- publish: the one statement that moves a champion, to the number judged against plus one; on disk before anyone is told
+WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true))
 INSERT INTO releases (model, country, seq, from_version, to_version, kind, verdict, reason, run_id)
-VALUES (%(model)s, %(country)s, %(against_seq)s + 1, %(from_version)s, %(to_version)s, 'publish', %(verdict)s, %(reason)s,
-        %(run_id)s);
+SELECT %(model)s, %(country)s, %(against_seq)s + 1, %(from_version)s, %(to_version)s, 'publish', %(verdict)s, %(reason)s,
+       %(run_id)s
+FROM durable;
 
 -- release_of_run: what a run has already released for a cell
 SELECT seq, to_version AS version, verdict, reason FROM releases
 WHERE model = %(model)s AND country = %(country)s AND run_id = %(run_id)s;
 
--- unannounced_releases: moves not covered by a wake-up call
-SELECT model, country, seq, to_version AS version FROM releases AS r
-WHERE model = ANY(%(models)s) AND NOT EXISTS (
-    SELECT FROM announcements AS a
-    WHERE a.asset = %(asset)s AND a.item = r.model || '/' || r.country || '/' || r.seq)
-ORDER BY model, country, seq;
+-- unannounced_releases: moves not covered by a wake-up call: a cell's last ones, as each call covers all there are
+WITH RECURSIVE moves AS (
+    SELECT last.* FROM cells_released(%(models)s) AS c
+    CROSS JOIN LATERAL (
+        SELECT r.model, r.country, r.seq, r.to_version FROM releases AS r
+        WHERE r.model = c.model AND r.country = c.country ORDER BY r.seq DESC LIMIT 1) AS last
+    WHERE (SELECT count(*) FROM announcements AS a
+           WHERE a.asset = %(asset)s AND a.item = last.model || '/' || last.country || '/' || last.seq) = 0
+    UNION ALL
+    SELECT earlier.* FROM moves AS m
+    CROSS JOIN LATERAL (
+        SELECT r.model, r.country, r.seq, r.to_version FROM releases AS r
+        WHERE r.model = m.model AND r.country = m.country AND r.seq = m.seq - 1 LIMIT 1) AS earlier
+    WHERE (SELECT count(*) FROM announcements AS a
+           WHERE a.asset = %(asset)s AND a.item = earlier.model || '/' || earlier.country || '/' || earlier.seq) = 0)
+SELECT model, country, seq, to_version AS version FROM moves ORDER BY model, country, seq;
 
 -- hold: keep a cell from being published
 INSERT INTO blockers (model, country, version, kind, person, reason, until)

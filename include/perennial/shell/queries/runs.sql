@@ -4,21 +4,49 @@ INSERT INTO runs (id, fleet, requested, as_of) VALUES (%(id)s, %(fleet)s, %(requ
 -- run_of: a run's plan
 SELECT id, fleet, requested, as_of, planned_at, finished_at FROM runs WHERE id = %(id)s;
 
--- add_outcome: a planned cell
+-- add_outcomes: planned cells
 INSERT INTO outcomes (run_id, model, country, source, cost)
-VALUES (%(run_id)s, %(model)s, %(country)s, %(source)s, %(cost)s) ON CONFLICT DO NOTHING;
+SELECT %(run_id)s, planned.*
+FROM unnest(%(models)s::text[], %(countries)s::text[], %(sources)s::text[], %(costs)s::double precision[]) AS planned
+ON CONFLICT DO NOTHING;
 
--- last_seconds: what each cell's last training took
-SELECT DISTINCT ON (model, country) model, country, seconds FROM outcomes
-WHERE model = ANY(%(models)s) AND state IN ('published', 'kept', 'inconclusive', 'blocked') AND seconds IS NOT NULL
-ORDER BY model, country, decided_at DESC;
+-- past_of: per cell, the data time it was last asked at and what its last training took
+SELECT c.model, c.country, asked.as_of, trained.seconds
+FROM unnest(%(models)s::text[], %(countries)s::text[]) AS c (model, country)
+LEFT JOIN LATERAL (
+    SELECT v.as_of FROM settled_verdicts AS v
+    WHERE v.model = c.model AND v.country = c.country ORDER BY v.id DESC LIMIT 1) AS asked ON true
+LEFT JOIN LATERAL (
+    SELECT o.seconds FROM outcomes AS o
+    WHERE o.model = c.model AND o.country = c.country AND o.seconds IS NOT NULL
+      AND o.state IN ('published', 'kept', 'inconclusive', 'blocked')
+    ORDER BY o.decided_at DESC LIMIT 1) AS trained ON true;
 
--- pending: cells of a run without an outcome, those of a source and country first, then the costliest
+-- count_pending: how many cells of a run have no outcome
+SELECT count(*) AS number FROM outcomes WHERE run_id = %(run_id)s AND state = 'pending';
+
+-- lock_next: lock a cell that its run has not tried: one of a source and country, else the costliest; few are looked at
+WITH near AS MATERIALIZED (
+    SELECT o.model, o.country, o.cost FROM outcomes AS o
+    WHERE o.run_id = %(run_id)s AND o.source = %(source)s AND o.country = %(near)s AND o.state = 'pending'
+      AND (SELECT count(*) FROM attempts AS a WHERE a.run_id = o.run_id AND a.model = o.model AND a.country = o.country) = 0
+    ORDER BY o.cost DESC, o.model LIMIT 10),
+costliest AS MATERIALIZED (
+    SELECT o.model, o.country, o.cost FROM outcomes AS o
+    WHERE o.run_id = %(run_id)s AND o.state = 'pending'
+      AND (SELECT count(*) FROM attempts AS a WHERE a.run_id = o.run_id AND a.model = o.model AND a.country = o.country) = 0
+    ORDER BY o.cost DESC, o.model, o.country LIMIT 10),
+queue AS MATERIALIZED (
+    SELECT 1 AS place, * FROM near UNION ALL SELECT 2, * FROM costliest ORDER BY place, cost DESC, model, country)
+SELECT model, country FROM queue
+WHERE pg_try_advisory_lock(hashtextextended('perennial cell ' || model || '/' || country, 0)) LIMIT 1;
+
+-- pending: all cells of a run without an outcome, the least tried first, then the costliest
 SELECT o.model, o.country,
        (SELECT count(*) FROM attempts AS a
-        WHERE (a.run_id, a.model, a.country) = (o.run_id, o.model, o.country)) AS attempts
+        WHERE a.run_id = o.run_id AND a.model = o.model AND a.country = o.country) AS attempts
 FROM outcomes AS o WHERE o.run_id = %(run_id)s AND o.state = 'pending'
-ORDER BY attempts, (o.source, o.country) = (%(source)s, %(near)s) DESC, o.cost DESC, o.model, o.country;
+ORDER BY attempts, o.cost DESC, o.model, o.country;
 
 -- lock_cell: a lock that dies with this session
 SELECT pg_try_advisory_lock(hashtextextended('perennial cell ' || %(model)s || '/' || %(country)s, 0)) AS locked;
@@ -26,23 +54,36 @@ SELECT pg_try_advisory_lock(hashtextextended('perennial cell ' || %(model)s || '
 -- unlock_cell: give the cell back
 SELECT pg_advisory_unlock(hashtextextended('perennial cell ' || %(model)s || '/' || %(country)s, 0));
 
--- is_pending: whether a planned cell still has no outcome
-SELECT state = 'pending' AS pending FROM outcomes
-WHERE run_id = %(run_id)s AND model = %(model)s AND country = %(country)s;
+-- start_attempt: what a cell has come to in its run, asked under its lock; an attempt begins unless it is decided or deadly
+WITH past AS (
+    SELECT count(*) AS attempts, count(*) FILTER (WHERE finished_at IS NULL) AS deaths,
+           max(worker) FILTER (WHERE finished_at IS NULL) AS worker
+    FROM attempts WHERE run_id = %(run_id)s AND model = %(model)s AND country = %(country)s),
+released AS (
+    SELECT count(*) > 0 AS is_released FROM releases
+    WHERE run_id = %(run_id)s AND model = %(model)s AND country = %(country)s),
+started AS (
+    INSERT INTO attempts (run_id, model, country, attempt, worker)
+    SELECT o.run_id, o.model, o.country, past.attempts + 1, %(worker)s
+    FROM outcomes AS o CROSS JOIN past CROSS JOIN released
+    WHERE o.run_id = %(run_id)s AND o.model = %(model)s AND o.country = %(country)s AND o.state = 'pending'
+      AND past.deaths <= %(deaths_allowed)s AND NOT is_released
+    RETURNING attempt)
+SELECT o.model, o.country, o.state = 'pending' AS is_pending, is_released, past.deaths, past.worker, started.attempt
+FROM outcomes AS o CROSS JOIN past CROSS JOIN released LEFT JOIN started ON true
+WHERE o.run_id = %(run_id)s AND o.model = %(model)s AND o.country = %(country)s;
 
--- start_attempt: recorded before anything else is done for the cell
-INSERT INTO attempts (run_id, model, country, attempt, worker)
-SELECT %(run_id)s, %(model)s, %(country)s, count(*) + 1, %(worker)s FROM attempts
-WHERE run_id = %(run_id)s AND model = %(model)s AND country = %(country)s
-RETURNING attempt;
-
--- end_attempt: how it went
+-- end_attempt: how it went, the cell's outcome left open
 UPDATE attempts SET finished_at = clock_timestamp(), error = %(error)s, timings = %(timings)s
 WHERE run_id = %(run_id)s AND model = %(model)s AND country = %(country)s AND attempt = %(attempt)s;
 
--- deaths: attempts that never finished; asked while holding the cell's lock, so none of them is alive
-SELECT count(*) AS number, max(worker) AS worker FROM attempts
-WHERE run_id = %(run_id)s AND model = %(model)s AND country = %(country)s AND finished_at IS NULL;
+-- end_and_decide: how an attempt went, and the cell's one final outcome
+WITH ended AS (
+    UPDATE attempts SET finished_at = clock_timestamp(), error = %(error)s, timings = %(timings)s
+    WHERE run_id = %(run_id)s AND model = %(model)s AND country = %(country)s AND attempt = %(attempt)s)
+UPDATE outcomes SET state = %(state)s, reason = %(reason)s, version = %(version)s, verdict = %(verdict)s,
+                    release_seq = %(release_seq)s, seconds = %(seconds)s, decided_at = clock_timestamp()
+WHERE run_id = %(run_id)s AND model = %(model)s AND country = %(country)s AND state = 'pending';
 
 -- unfinished_attempts_of: what a process that has ended was training in a run
 SELECT count(*) AS number FROM attempts WHERE run_id = %(run_id)s AND worker = %(worker)s AND finished_at IS NULL;
@@ -54,9 +95,9 @@ SELECT newest.run_id FROM (
     ORDER BY a.started_at DESC LIMIT 1) AS newest
 WHERE newest.run_id <> %(run_id)s;
 
--- decide: a cell's one final outcome
+-- decide: a cell's one final outcome, where no attempt was made
 UPDATE outcomes SET state = %(state)s, reason = %(reason)s, version = %(version)s, verdict = %(verdict)s,
-                    release_seq = %(release_seq)s, seconds = %(seconds)s, decided_at = clock_timestamp()
+                    release_seq = %(release_seq)s, decided_at = clock_timestamp()
 WHERE run_id = %(run_id)s AND model = %(model)s AND country = %(country)s AND state = 'pending';
 
 -- finish_run: the report has been made

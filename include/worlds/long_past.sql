@@ -1,0 +1,89 @@
+-- A fleet's long past, written straight into the tables: only as true as the database's readers need it to be.
+-- Each run asked each cell once: of four runs one published, one kept, two skipped it.
+SET session_replication_role = replica;
+
+CREATE TEMPORARY TABLE past_cells AS
+SELECT row_number() OVER (ORDER BY model, country) AS cell, model, country
+FROM unnest(%(models)s::text[]) AS model, unnest(%(countries)s::text[]) AS country;
+
+CREATE TEMPORARY TABLE past_runs AS
+SELECT run, %(fleet)s || '/past-' || lpad(run::text, 7, '0') AS id,
+       %(until)s - (%(runs)s - run) * interval '15 minutes' AS moment
+FROM generate_series(1, %(runs)s) AS run;
+
+INSERT INTO runs (id, fleet, requested, as_of, planned_at, finished_at)
+SELECT id, %(fleet)s, '{"force": false, "dry_run": false, "models": null, "countries": null, "as_of": null}',
+       jsonb_build_object(%(source)s, moment), moment, moment + interval '10 minutes'
+FROM past_runs;
+
+INSERT INTO recipes (hash, source, parameters)
+SELECT lpad('recipe-' || model, 64, '0'), 'def examples(rows, as_of): ...', '{"alpha": 1.0}' FROM unnest(%(models)s::text[]) AS model;
+
+INSERT INTO cursors (source, position, clock) SELECT %(source)s, max(moment), max(moment) FROM past_runs;
+
+INSERT INTO batches (source, country, seq, lower, upper, previous_upper, rows, event_min, event_max, object_key, sha256, size,
+                     state, reason, report, landed_at, decided_at)
+SELECT %(source)s, country, run, moment - interval '15 minutes', moment, CASE WHEN run > 1 THEN moment - interval '15 minutes' END,
+       100 + run %% 50, moment - interval '20 minutes', moment - interval '5 minutes',
+       'lake/' || country || '/' || run || '.parquet', lpad('batch-' || run, 64, '0'), 10000,
+       CASE WHEN run %% 1000 = 0 THEN 'quarantined' ELSE 'accepted' END, '', '[{"success": true, "expectation": "not null"}]',
+       moment, moment
+FROM past_runs, unnest(%(countries)s::text[]) AS country;
+
+INSERT INTO snapshots (id, source, country, last_seq, excluded, window_start, window_end, rows, created_at)
+SELECT lpad('snapshot-' || country || '-' || run, 64, '0'), %(source)s, country, run, '{}', moment - interval '180 days', moment,
+       20000, moment
+FROM past_runs, unnest(%(countries)s::text[]) AS country;
+
+CREATE TEMPORARY TABLE past AS
+SELECT r.id AS run_id, r.run, r.moment, c.model, c.country, (r.run - 1) * (SELECT count(*) FROM past_cells) + c.cell AS number,
+       (r.run + c.cell) %% 4 AS fate, (r.run + c.cell %% 4) / 4 AS seq
+FROM past_runs AS r, past_cells AS c;
+
+INSERT INTO versions (id, model, country, snapshot, recipe, parameters, seed, environment, metrics, judged_until, served_until,
+                      artifact_key, sha256, size, created_at)
+SELECT lpad('version-' || number, 64, '0'), model, country, lpad('snapshot-' || country || '-' || run, 64, '0'),
+       lpad('recipe-' || model, 64, '0'), '{"alpha": 1.0}', 0, '{"python": "3.11", "sklearn": "1.9", "numpy": "2.3"}',
+       '{"gain": 0.01, "challenger": 1.0, "champion": 1.01}', moment - interval '7 days', CASE WHEN fate = 0 THEN moment END,
+       CASE WHEN fate = 0 THEN 'artifacts/' || model || '/' || country || '/' || number || '.manifest' END,
+       CASE WHEN fate = 0 THEN lpad('manifest-' || number, 64, '0') END, CASE WHEN fate = 0 THEN 10000 END, moment
+FROM past WHERE fate < 2;
+
+INSERT INTO verdicts (id, challenger, model, country, against_seq, window_start, window_end, as_of, rows, clusters, decision,
+                      gates, scores, reason, decided_at)
+OVERRIDING SYSTEM VALUE
+SELECT number, lpad('version-' || number, 64, '0'), model, country, seq - (fate = 0)::integer, moment - interval '7 days', moment, moment,
+       2000, 14, CASE WHEN fate = 0 THEN 'promote' ELSE 'keep' END,
+       '[{"gate": "floor", "bound": 2.0, "value": 1.0, "passed": true}, {"gate": "margin", "bound": -0.01, "value": 0.0, "passed": true}]',
+       '{"gain": 0.01, "gain_lower": 0.0, "gain_upper": 0.02}', 'Gain +1.0%% on 2,000 rows of 14 days', moment
+FROM past WHERE fate < 2;
+SELECT setval(pg_get_serial_sequence('verdicts', 'id'), (SELECT max(number) FROM past));
+
+INSERT INTO releases (model, country, seq, from_version, to_version, kind, verdict, reason, run_id, released_at)
+SELECT model, country, seq, lag(lpad('version-' || number, 64, '0')) OVER (PARTITION BY model, country ORDER BY seq),
+       lpad('version-' || number, 64, '0'), 'publish', number, 'Gain +1.0%% on 2,000 rows of 14 days', run_id, moment
+FROM past WHERE fate = 0;
+
+INSERT INTO outcomes (run_id, model, country, source, cost, state, reason, version, verdict, release_seq, seconds, decided_at)
+SELECT run_id, model, country, %(source)s, 0.2, (ARRAY['published', 'kept', 'skipped', 'skipped'])[fate + 1],
+       'Not due: 12 rows since the last verdict, 88 more are needed', CASE WHEN fate < 2 THEN lpad('version-' || number, 64, '0') END,
+       CASE WHEN fate < 2 THEN number END, CASE WHEN fate = 0 THEN seq END, 0.2, moment + interval '5 minutes'
+FROM past;
+
+INSERT INTO attempts (run_id, model, country, attempt, worker, started_at, finished_at, timings)
+SELECT run_id, model, country, 1, 'host:' || run %% 1000, moment, moment + interval '1 second', '{"load": 0.05, "fit": 0.1}'
+FROM past;
+
+INSERT INTO announcements (asset, item, announced_at)
+SELECT %(source)s || ' accepted', country || '/' || run, moment FROM past_runs, unnest(%(countries)s::text[]) AS country
+UNION ALL
+SELECT %(fleet)s || ' released', model || '/' || country || '/' || seq, moment + interval '10 minutes' FROM past WHERE fate = 0;
+
+INSERT INTO messages (run_id, fleet, owner, tier, subject, body, state, reached, attempts, created_at, sent_at)
+SELECT id, %(fleet)s, 'keepers', 2, 'published', 'published', 'sent', '{mail}', 1, moment, moment FROM past_runs;
+
+INSERT INTO blockers (model, country, kind, person, reason, created_at, lifted_by, lifted_at)
+SELECT model, country, 'hold', 'Ada', 'looked odd', now(), 'Ada', now() FROM past_cells, generate_series(1, 10);
+
+DROP TABLE past, past_runs, past_cells;
+SET session_replication_role = origin;
