@@ -2,32 +2,15 @@
 
 from dataclasses import replace
 
-import boto3
 import pytest
 from botocore.config import Config
-from moto.server import ThreadedMotoServer
-from toolbox import GB, cycle, releases
+from toolbox import CREDENTIALS, GB, cycle, releases
 
 from perennial.client import Champions
 from perennial.errors import ObjectMissing, SettingsError, StoreError
 from perennial.shell.store import open_store
 
-CREDENTIALS = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "eu-west-1"}
 IMPATIENT = Config(retries={"max_attempts": 0}, connect_timeout=1)
-
-
-@pytest.fixture(scope="module")
-def s3():
-    """Options for a client of an S3 server with one bucket."""
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    options = {"endpoint_url": f"http://{host}:{port}", **CREDENTIALS}
-    boto3.client("s3", **options).create_bucket(
-        Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": CREDENTIALS["region_name"]}
-    )
-    yield options
-    server.stop()
 
 
 @pytest.fixture(params=["file", "s3", "s3 without prefix"])
