@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pandas as pd
 
-from perennial.spec import Model, Source
+from perennial.spec import REMOVED, FileSource, Model, Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,11 @@ def window_of(model: Model, as_of: datetime) -> tuple[datetime, datetime]:
 
 
 def latest_revisions(rows: pd.DataFrame, source: Source) -> pd.DataFrame:
-    """Keep the row of the latest ``changed_at`` per key, indexed by the key and sorted by event time."""
+    """Keep the row of the latest ``changed_at`` per key, indexed by the key and sorted by event time.
+
+    Of files, a key whose latest revision says that it was removed is gone.
+    """
     newest = rows.sort_values(source.changed_at, kind="stable").drop_duplicates(list(source.key), keep="last")
+    if isinstance(source, FileSource):
+        newest = newest[~newest[REMOVED]].drop(columns=REMOVED)
     return newest.sort_values([source.event_time, *source.key], kind="stable").set_index(list(source.key))

@@ -202,7 +202,7 @@ def _snapshot(job: Job) -> tuple[Snapshot | None, list[Any]]:
 def _read(job: Job, snapshot: Snapshot, batches: list[Any]) -> pd.DataFrame:
     source = job.source
     wanted = job.model.columns or tuple(column.name for column in source.columns)
-    columns = {*wanted, *source.key, source.event_time, source.changed_at}
+    columns = {*wanted, *source.revision_columns}
     return read_rows(job.resources.store, batches, source, tuple(columns), snapshot.window_start, snapshot.window_end)
 
 

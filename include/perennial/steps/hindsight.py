@@ -68,7 +68,7 @@ class Ledger:
     @cached_property
     def rows(self) -> dict[int, pd.DataFrame]:
         """The rows of each accepted batch by its number."""
-        columns = {*self.model.columns, *self.source.key, self.source.event_time, self.source.changed_at}
+        columns = {*self.model.columns, *self.source.revision_columns}
         wanted = tuple(columns if self.model.columns else (column.name for column in self.source.columns))
         return {
             batch.seq: read_rows(self.resources.store, [batch], self.source, wanted, batch.event_min, batch.event_max)
