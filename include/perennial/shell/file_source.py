@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -102,8 +102,7 @@ def _country_of(name: str, source: FileSource) -> str | None:
 
 
 def _opened(path: Path, name: str) -> IO[bytes]:
-    opened: IO[bytes] = gzip.open(path) if name.endswith(".gz") else path.open("rb")  # type: ignore[assignment]
-    return opened
+    return cast(IO[bytes], gzip.open(path)) if name.endswith(".gz") else path.open("rb")
 
 
 def _check_header(header: list[str], columns: tuple[Column, ...]) -> None:
