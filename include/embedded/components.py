@@ -84,7 +84,8 @@ def airflow_env(paths: Paths, postgres: Postgres, ports: Mapping[str, int]) -> d
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', os.defpath)}",
         "AIRFLOW_CONN_PERENNIAL_DB": _connection(postgres, "perennial"),
         "AIRFLOW_CONN_SHOP_DB": _connection(postgres, "shop"),
-        "AIRFLOW_CONN_PERENNIAL_STORE": json.dumps({"conn_type": "generic", "extra": {"url": paths.store.as_uri()}}),
+        "AIRFLOW_CONN_PERENNIAL_STORE": _store(paths.store),
+        "AIRFLOW_CONN_LANDING_STORE": _store(paths.landing),
         "AIRFLOW_CONN_PERENNIAL_MAIL": _mail_connection(ports["mail"]),
         "PERENNIAL_SIGNING_KEY": str(private),
         "PERENNIAL_PUBLIC_KEYS": str(public),
@@ -107,6 +108,7 @@ def command_env(paths: Paths, postgres: Postgres) -> dict[str, str]:
         "PERENNIAL_SIGNING_KEY": str(private),
         "PERENNIAL_PUBLIC_KEYS": str(public),
         "PERENNIAL_SOURCE_SHOP_DB": postgres.dsn("shop"),
+        "PERENNIAL_SOURCE_LANDING_STORE": paths.landing.as_uri(),
     }
 
 
@@ -166,6 +168,10 @@ def password_file(paths: Paths) -> Path:
 def _connection(postgres: Postgres, database: str) -> str:
     facts = {"conn_type": "postgres", "host": str(postgres.socket_folder()), "login": "postgres", "schema": database}
     return json.dumps(facts)
+
+
+def _store(folder: Path) -> str:
+    return json.dumps({"conn_type": "generic", "extra": {"url": folder.as_uri()}})
 
 
 def mail_server(paths: Paths, ports: Mapping[str, int]) -> list[str]:
