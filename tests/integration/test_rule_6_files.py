@@ -289,6 +289,26 @@ def test_a_row_that_another_file_has_delivered_since_stays(inbox):
     assert inbox.is_sound()
 
 
+def test_a_row_that_another_file_delivers_in_the_same_landing_stays(inbox):
+    inbox.drop("b.csv", (1, 10), (2, 20))
+    inbox.ingest()
+    for name, *rows in (("a.csv", (2, 22)), ("b.csv", (1, 11)), ("c.csv", (1, 12))):
+        inbox.drop(name, *rows)
+    inbox.ingest()
+    assert inbox.truth() == {1: 12, 2: 22}
+    assert inbox.is_sound()
+
+
+def test_a_clock_that_was_set_back_lands_later_all_the_same(inbox):
+    inbox.drop("a.csv", (1, 10))
+    inbox.ingest()
+    inbox.zoo.sql("UPDATE cursors SET position = position + interval '1 day'")
+    inbox.drop("b.csv", (1, 11))
+    inbox.ingest()
+    assert inbox.truth() == {1: 11}
+    assert inbox.is_sound()
+
+
 def test_a_row_vanishes_though_the_revision_between_was_kept_aside(inbox):
     inbox.drop("a.csv", (1, 10), (2, 20))
     inbox.ingest()
