@@ -308,6 +308,7 @@ class FileSource(Source):
 
     @property
     def revision_columns(self) -> tuple[str, ...]:
+        """The columns that say which row it is, when it happened, which of its revisions is the latest, and if it is gone."""
         return (*super().revision_columns, REMOVED)
 
     def faults(self) -> list[Fault]:
