@@ -1,11 +1,13 @@
 """Takes in what changed in a source.
 
-**land** extracts every change since the cursor, one batch per country. **validate** accepts a batch or quarantines it with
-a reason; one country's bad data stops that country only. **announce** wakes the fleets that read the source.
+**land** extracts every change since the cursor, or every file that is new, one batch per country. **validate** accepts a
+batch or quarantines it with a reason; one country's bad data stops that country only. **announce** wakes the fleets that
+read the source.
 
 Running it again is harmless: the cursor moves in the transaction that records the batches. A *skipped* task had nothing to
-do. If **land** fails, its message names the table, column or connection; if batches are quarantined, their reasons stand in
-the log of **validate** and in `perennial.batches`.
+do. If **land** fails, its message names the table, column or connection. A file that it refuses stands with its reason in
+its log and in `perennial.files`, and the others land. If batches are quarantined, their reasons stand in the log of
+**validate** and in `perennial.batches`.
 """
 
 from perennial_airflow.border import catalog

@@ -26,6 +26,7 @@ CATCH_ALL = {
     "authoring.py:_recipe_faults": "estimator() is the user's code: all faults are reported at once",
     "core/artifacts.py:decode_estimator": "whatever skops says of bytes it cannot read, they are refused",
     "steps/ingest.py:_fault_of": "a validation that cannot run counts as failed, for its batch only",
+    "steps/land_files.py:_parsed": "whatever a file does to its reader, the others land",
     "steps/tell.py:tell": "whatever happens to a message, a run's result is its own",
     "steps/train.py:_isolated": "the one place where a cell's error is kept from the others",
     "steps/worker.py:_trained": "the process answers with its error instead of dying of it",

@@ -89,7 +89,8 @@ def airflow_env(
         "AIRFLOW_CONN_AIRFLOW_DB": _connection(postgres, "airflow"),
         "AIRFLOW_CONN_PERENNIAL_DB": _connection(postgres, "perennial"),
         **{f"AIRFLOW_CONN_{name.upper()}_DB": _connection(postgres, name) for name in OPERATIONAL},
-        "AIRFLOW_CONN_PERENNIAL_STORE": json.dumps({"conn_type": "generic", "extra": {"url": paths.store.as_uri()}}),
+        "AIRFLOW_CONN_PERENNIAL_STORE": _store(paths.store),
+        "AIRFLOW_CONN_LANDING_STORE": _store(paths.landing),
         "AIRFLOW_CONN_PERENNIAL_MAIL": _mail_connection(ports["mail"]),
         "PERENNIAL_SIGNING_KEY": str(private),
         "PERENNIAL_PUBLIC_KEYS": str(public),
@@ -112,6 +113,7 @@ def command_env(paths: Paths, postgres: Postgres) -> dict[str, str]:
         "PERENNIAL_SIGNING_KEY": str(private),
         "PERENNIAL_PUBLIC_KEYS": str(public),
         **{f"PERENNIAL_SOURCE_{name.upper()}_DB": postgres.dsn(name) for name in OPERATIONAL},
+        "PERENNIAL_SOURCE_LANDING_STORE": paths.landing.as_uri(),
     }
 
 
@@ -171,6 +173,10 @@ def password_file(paths: Paths) -> Path:
 def _connection(postgres: Postgres, database: str) -> str:
     facts = {"conn_type": "postgres", "host": str(postgres.socket_folder()), "login": "postgres", "schema": database}
     return json.dumps(facts)
+
+
+def _store(folder: Path) -> str:
+    return json.dumps({"conn_type": "generic", "extra": {"url": folder.as_uri()}})
 
 
 def mail_server(paths: Paths, ports: Mapping[str, int]) -> list[str]:

@@ -45,6 +45,10 @@ class Paths:
         return self.state / "store"
 
     @property
+    def landing(self) -> Path:
+        return self.state / "landing"
+
+    @property
     def lock(self) -> Path:
         return self.state / "lock"
 
@@ -54,7 +58,7 @@ class Paths:
 
     def make(self) -> None:
         """Create the folders that are missing; keys are for their owner only."""
-        for folder in (self.processes, self.logs, self.airflow / "config", self.store):
+        for folder in (self.processes, self.logs, self.airflow / "config", self.store, self.landing):
             folder.mkdir(parents=True, exist_ok=True)
         self.keys.mkdir(mode=0o700, exist_ok=True)
 

@@ -101,7 +101,7 @@ class Stack:
             self.postgres.set_comment("airflow", current)
 
     def _bury_the_dead(self) -> None:
-        """Tell Airflow that its former components have ended: else a scheduler waits a while for the tasks of its predecessor."""
+        """Tell Airflow that its former components have ended: else a scheduler waits for its predecessor's tasks."""
         with self.postgres.connect("airflow") as database, database.cursor() as cursor:
             cursor.execute("UPDATE job SET state = 'failed' WHERE state = 'running'")
 

@@ -1,5 +1,5 @@
 """Perennial: continuous retraining for fleets of models."""
 
-from perennial.spec import Cadence, Column, Days, Fleet, Gate, Minutes, Model, Owner, Seconds, Source
+from perennial.spec import Cadence, Column, Days, FileSource, Fleet, Gate, Minutes, Model, Owner, Seconds, Source
 
-__all__ = ["Cadence", "Column", "Days", "Fleet", "Gate", "Minutes", "Model", "Owner", "Seconds", "Source"]
+__all__ = ["Cadence", "Column", "Days", "FileSource", "Fleet", "Gate", "Minutes", "Model", "Owner", "Seconds", "Source"]

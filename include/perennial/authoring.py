@@ -141,6 +141,7 @@ def environment_resources() -> Resources:
         signing_key=key_file("PERENNIAL_SIGNING_KEY"),
         public_keys=key_file("PERENNIAL_PUBLIC_KEYS"),
         source_dsn=lambda name: setting(f"PERENNIAL_SOURCE_{name.upper()}"),
+        source_store=lambda name: open_store(setting(f"PERENNIAL_SOURCE_{name.upper()}")),
     )
 
 

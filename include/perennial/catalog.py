@@ -121,7 +121,7 @@ def _load_sources(package: str) -> tuple[dict[str, Source], list[Fault]]:
             faults.append(_import_fault(f"{package}.{name}", error))
             continue
         for source in specs:
-            own = _faults_of(source, Source.faults)
+            own = _faults_of(source, type(source).faults)
             if not own and found.get(source.name, source) is not source:
                 own = (_used_twice(source, "sources"),)
             faults += own

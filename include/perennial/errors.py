@@ -55,6 +55,10 @@ class SourceMismatch(Refused):
     """A source does not look like its spec says."""
 
 
+class FileRefused(Refused):
+    """A file of a source cannot be taken in."""
+
+
 class ExamplesError(Refused):
     """A recipe's examples or features are not of the agreed form."""
 

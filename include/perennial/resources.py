@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from perennial.errors import SettingsError
+
 if TYPE_CHECKING:
     from perennial.shell.store import Store
 
@@ -21,6 +23,11 @@ class MailRelay:
     security: str = "starttls"
 
 
+def no_source_store(name: str) -> "Store":
+    """A deployment whose sources are tables alone."""
+    raise SettingsError(f"There is no store behind connection {name}.")
+
+
 def no_mail() -> MailRelay | None:
     """A deployment without a mail relay."""
     return None
@@ -28,7 +35,8 @@ def no_mail() -> MailRelay | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """``database``: DSN of Perennial's PostgreSQL. ``source_dsn``: from a connection's name to a DSN.
+    """``database``: DSN of Perennial's PostgreSQL. ``source_dsn``: from a connection's name to a DSN; ``source_store``: to
+    the store that holds a source's files.
 
     ``mail`` looks the mail relay up when a message waits, so that nothing else depends on it.
     """
@@ -38,4 +46,5 @@ class Resources:
     signing_key: Path
     public_keys: Path
     source_dsn: Callable[[str], str]
+    source_store: Callable[[str], "Store"] = no_source_store
     mail: Callable[[], MailRelay | None] = no_mail

@@ -13,6 +13,8 @@ METRICS = ("rmse", "mae", "log_loss", "brier")
 COLUMN_TYPES = ("string", "int64", "float64", "bool", "timestamp")
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 COUNTRY = re.compile(r"[A-Z]{2}")
+FILE_NAMES = {"csv": r".+\.csv(\.gz)?", "jsonl": r".+\.(jsonl|ndjson|json)(\.gz)?", "parquet": r".+\.parquet"}
+REMOVED = "removed"
 
 
 def Days(number: float) -> timedelta:  # noqa: N802 - reads as a unit in specs
@@ -243,6 +245,11 @@ class Source:
     def __post_init__(self) -> None:
         object.__setattr__(self, "where", self.where or calling_line())
 
+    @property
+    def revision_columns(self) -> tuple[str, ...]:
+        """The columns that say which row it is, when it happened, and which of its revisions is the latest."""
+        return (*self.key, self.event_time, self.changed_at)
+
     def faults(self) -> list[Fault]:
         """Every fault of this spec that can be seen without the source."""
         types = {column.name: column.type for column in self.columns}
@@ -260,6 +267,70 @@ class Source:
         )
         found = [Fault(where=self.where, what=what, fix=fix) for passed, what, fix in checks if not passed]
         return found + owner_faults(self.owner, self.where)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSource(Source):
+    """Files below a prefix of an object store, each picked up once by its name and hash.
+
+    ``format`` is csv or jsonl (UTF-8, both also as ``.gz``) or parquet. ``columns`` are those of the files; further ones
+    there are left alone. ``pattern`` is what a file's name below the prefix must match whole, by default anything with the
+    format's endings; a group named ``country`` in it gives the country of all its rows, in place of a column of the file.
+    A file is left for later until it has lain unchanged for ``quiet``. ``connection`` names the store's Connection.
+
+    Each row gets two columns more: ``changed_at``, when it was picked up, and ``removed``: a file that comes again under its
+    name replaces its former rows, and those that it no longer holds are landed once more as removed.
+    """
+
+    prefix: str
+    format: str
+    pattern: str = ""
+    quiet: timedelta = timedelta(seconds=30)
+    changed_at: str = "changed_at"
+    table: str = field(default="", init=False)
+    max_commit_lag: timedelta = field(default=timedelta(0), init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "where", self.where or calling_line())
+        object.__setattr__(self, "max_commit_lag", self.quiet)
+        object.__setattr__(self, "columns", (*self.file_columns, Column(self.changed_at, "timestamp", nullable=False),
+                                             Column(REMOVED, "bool", nullable=False)))  # fmt: skip
+
+    @property
+    def file_columns(self) -> tuple[Column, ...]:
+        """The columns that come with the files, the country of a name among them."""
+        return tuple(column for column in self.columns if column.name not in (self.changed_at, REMOVED))
+
+    @property
+    def file_names(self) -> str:
+        """What a file's name below the prefix must match whole."""
+        return self.pattern or FILE_NAMES[self.format]
+
+    @property
+    def revision_columns(self) -> tuple[str, ...]:
+        """The columns that say which row it is, when it happened, which of its revisions is the latest, and if it is gone."""
+        return (*super().revision_columns, REMOVED)
+
+    def faults(self) -> list[Fault]:
+        """Every fault of this spec that can be seen without the source."""
+        parts = self.prefix.split("/")
+        is_prefix = len(parts) > 1 and parts[-1] == "" and all(part not in ("", ".", "..") for part in parts[:-1])
+        checks = (
+            (is_prefix, f"prefix {self.prefix!r} is no folder of a store", 'Write e.g. prefix="flights/".'),
+            (self.format in FILE_NAMES, f"unknown format {self.format!r}", f"Use one of {', '.join(FILE_NAMES)}."),
+            (_is_pattern(self.pattern), f"pattern {self.pattern!r} is no regular expression", "Mend it, or leave it out."),
+            (self.quiet >= timedelta(0), "quiet is negative", "Give e.g. Seconds(30)."),
+        )
+        found = [Fault(where=self.where, what=what, fix=fix) for passed, what, fix in checks if not passed]
+        return super().faults() + found
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return True
 
 
 def _is_name(value: object) -> bool:

@@ -45,13 +45,13 @@ def resources() -> "Resources":
     from perennial.resources import Resources
     from perennial.shell.store import open_store
 
-    url, options = store_of(_connection(STORE))
     return Resources(
         database=dsn_of(_connection(DATABASE)),
-        store=open_store(url, options),
+        store=open_store(*store_of(_connection(STORE))),
         signing_key=key_file("PERENNIAL_SIGNING_KEY"),
         public_keys=key_file("PERENNIAL_PUBLIC_KEYS"),
         source_dsn=lambda name: dsn_of(_connection(name)),
+        source_store=lambda name: open_store(*store_of(_connection(name))),
         mail=mail_relay,
     )
 

@@ -56,6 +56,7 @@ def test_a_step_gets_the_outside_world_first(world):
     assert rest == [1, {"two": 2}]
     assert resources.store.url.startswith("file:///")
     assert resources.source_dsn("zoo_db") == ANY
+    assert resources.source_store("perennial_store").url == resources.store.url
     assert psycopg2.extensions.parse_dsn(resources.database)["dbname"] == "perennial"
 
 

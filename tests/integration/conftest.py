@@ -9,11 +9,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import boto3
 import numpy as np
 import psycopg2
 import pytest
+from moto.server import ThreadedMotoServer
 from psycopg2.extras import execute_values
-from toolbox import TABLE, execute, write_keys
+from toolbox import CREDENTIALS, TABLE, execute, write_keys
 
 from embedded.postgres import Postgres
 from perennial.catalog import Catalog, load_catalog
@@ -66,6 +68,20 @@ def new_database(postgres: Postgres) -> Iterator[Any]:
 def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A signing key and its public key as PEM files."""
     return write_keys(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[dict[str, Any]]:
+    """Options for a client of an S3 server with one bucket."""
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    options = {"endpoint_url": f"http://{host}:{port}", **CREDENTIALS}
+    boto3.client("s3", **options).create_bucket(
+        Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": CREDENTIALS["region_name"]}
+    )
+    yield options
+    server.stop()
 
 
 @dataclass

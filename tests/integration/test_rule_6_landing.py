@@ -14,7 +14,7 @@ from conftest import DAY, START
 from perennial.errors import NothingToDo, RegistryError, SourceError, SourceMismatch
 from perennial.shell import postgres_source
 from perennial.spec import Column, Seconds
-from perennial.steps import ingest
+from perennial.steps import ingest, landing
 
 INSERT = "INSERT INTO sightings (id, seen_at, country, length, weight) VALUES (%s, '2026-01-09', 'Britain', 1, 2)"
 REVISE = "INSERT INTO sightings SELECT id, now(), seen_at, country, length, {weight} FROM sightings"
@@ -100,7 +100,7 @@ def test_a_bound_behind_the_cursor_does_not_move_it_back(zoo):
 def test_a_landing_killed_between_object_and_row_lands_once_when_run_again(zoo, monkeypatch):
     zoo.see("Britain", range(3))
     with monkeypatch.context() as killed, pytest.raises(ZeroDivisionError):
-        killed.setattr(ingest, "transaction", lambda database: 1 / 0)
+        killed.setattr(landing, "transaction", lambda database: 1 / 0)
         land(zoo)
     assert (len(zoo.resources.store.keys("lake/")), zoo.sql("SELECT 1 FROM batches")) == (1, [])
     land(zoo)
@@ -111,9 +111,9 @@ def test_batches_and_cursor_move_together_or_not_at_all(zoo, monkeypatch):
     zoo.see("Britain", range(3))
     zoo.see("France", range(3))
     with monkeypatch.context() as killed, pytest.raises(ZeroDivisionError):
-        run = ingest.run
+        run = landing.run
         killed.setattr(
-            ingest, "run", lambda *given, **values: 1 / 0 if values.get("country") == "GB" else run(*given, **values)
+            landing, "run", lambda *given, **values: 1 / 0 if values.get("country") == "GB" else run(*given, **values)
         )
         land(zoo)
     assert zoo.sql("SELECT 1 FROM batches") == []
@@ -122,8 +122,8 @@ def test_batches_and_cursor_move_together_or_not_at_all(zoo, monkeypatch):
 
 def test_of_two_racing_landings_one_wins(zoo, monkeypatch):
     zoo.see("Britain", range(3))
-    both_have_read, read, results = threading.Barrier(2), ingest._cursor, []
-    monkeypatch.setattr(ingest, "_cursor", lambda *given: (read(*given), both_have_read.wait(10))[0])
+    both_have_read, read, results = threading.Barrier(2), ingest.cursor_of, []
+    monkeypatch.setattr(ingest, "cursor_of", lambda *given: (read(*given), both_have_read.wait(10))[0])
     race = [threading.Thread(target=lambda: results.append(attempt_to_land(zoo))) for _ in range(2)]
     for thread in race:
         thread.start()

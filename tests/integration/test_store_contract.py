@@ -1,33 +1,18 @@
 """The object store's contract, kept by a folder and by S3 alike, and a whole cycle on S3."""
 
+import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
-import boto3
 import pytest
 from botocore.config import Config
-from moto.server import ThreadedMotoServer
-from toolbox import GB, cycle, releases
+from toolbox import CREDENTIALS, GB, cycle, releases
 
 from perennial.client import Champions
 from perennial.errors import ObjectMissing, SettingsError, StoreError
 from perennial.shell.store import open_store
 
-CREDENTIALS = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "eu-west-1"}
 IMPATIENT = Config(retries={"max_attempts": 0}, connect_timeout=1)
-
-
-@pytest.fixture(scope="module")
-def s3():
-    """Options for a client of an S3 server with one bucket."""
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    options = {"endpoint_url": f"http://{host}:{port}", **CREDENTIALS}
-    boto3.client("s3", **options).create_bucket(
-        Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": CREDENTIALS["region_name"]}
-    )
-    yield options
-    server.stop()
 
 
 @pytest.fixture(params=["file", "s3", "s3 without prefix"])
@@ -68,6 +53,26 @@ def test_a_second_put_replaces_the_first(store):
     store.put("key", b"long before")
     store.put("key", b"after")
     assert (store.get("key"), store.keys("")) == (b"after", ["key"])
+
+
+def test_a_look_shows_each_object_with_its_size_and_moment_and_the_stores_time(store):
+    for key in ("b/2", "a/10", "a/1", "ab"):
+        store.put(key, key.encode())
+    entries, clock = store.look("a/")
+    assert [(entry.key, entry.size) for entry in entries] == [("a/1", 3), ("a/10", 4)]
+    assert all(abs(clock - entry.modified) < timedelta(seconds=60) for entry in entries)
+    assert abs(datetime.now(UTC) - clock) < timedelta(seconds=60)
+    assert ([entry.key for entry in store.look("")[0]], store.look("c/")[0]) == (["a/1", "a/10", "ab", "b/2"], [])
+
+
+def test_an_object_that_is_written_again_has_another_stamp(store):
+    stamps = []
+    for data in (b"one", b"two", b"two"):
+        store.put("a/key", data)
+        stamps += [entry.stamp for entry in (*store.look("a/")[0], *store.look("a/key")[0])]
+        time.sleep(1.1 if data == b"two" else 0)  # S3 dates an object to the second
+    assert stamps[0] == stamps[1]
+    assert len(set(stamps)) == 3
 
 
 def test_an_empty_object_is_an_object(store):

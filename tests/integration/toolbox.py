@@ -20,6 +20,7 @@ from perennial.shell.lake import open_batch
 from perennial.steps.manifests import pointer_key
 
 GB = Cell("weight", "GB")
+CREDENTIALS = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "eu-west-1"}
 TABLE = """
 CREATE TABLE sightings (
     id bigint, changed_at timestamptz NOT NULL DEFAULT now(), seen_at timestamptz, country text,

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
+from toy_files import sightings_files
 from toy_models.zoo.weight import weight
 from toy_sources.sightings import sightings
 
@@ -37,6 +38,13 @@ def test_a_key_may_have_several_columns():
     latest = latest_revisions(table, replace(sightings, key=("id", "line")))
     assert latest.index.names == ["id", "line"]
     assert len(latest) == 3
+
+
+def test_a_key_whose_latest_revision_is_a_removal_is_gone_until_it_comes_back():
+    table = rows((1, 0, 0, 10.0), (1, 1, 0, 10.0), (2, 0, 0, 20.0), (2, 1, 0, 20.0), (2, 2, 0, 21.0), (3, 0, 0, 30.0))
+    latest = latest_revisions(table.assign(removed=[False, True, False, True, False, False]), sightings_files)
+    assert latest["weight"].to_dict() == {2: 21.0, 3: 30.0}
+    assert "removed" not in latest
 
 
 def test_the_order_of_reading_does_not_matter():

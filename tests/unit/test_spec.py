@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from toy_files import sightings_files
 from toy_models.zoo import zoo
 from toy_models.zoo.weight import weight
 from toy_sources.sightings import sightings
@@ -15,7 +16,7 @@ def whats(spec):
     return [fault.what for fault in spec.faults()]
 
 
-@pytest.mark.parametrize("spec", [zoo, weight, sightings])
+@pytest.mark.parametrize("spec", [zoo, weight, sightings, sightings_files])
 def test_a_healthy_spec_has_no_fault(spec):
     assert spec.faults() == []
 
@@ -86,6 +87,31 @@ def test_a_model_names_its_fault(changes, what):
 )
 def test_a_source_names_its_fault(changes, what):
     assert whats(replace(sightings, **changes)) == [what]
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"prefix": ""}, "prefix '' is no folder of a store"),
+        ({"prefix": "in"}, "prefix 'in' is no folder of a store"),
+        ({"prefix": "/in/"}, "prefix '/in/' is no folder of a store"),
+        ({"prefix": "in/../lake/"}, "prefix 'in/../lake/' is no folder of a store"),
+        ({"format": "xlsx"}, "unknown format 'xlsx'"),
+        ({"pattern": "("}, "pattern '(' is no regular expression"),
+        ({"quiet": Seconds(-1)}, "quiet is negative"),
+        ({"key": ("code",)}, "no Column for code"),
+        ({"columns": (*sightings_files.file_columns, Column("note", "text"))}, "unknown column types: note text"),
+    ],
+)
+def test_a_source_of_files_names_its_fault(changes, what):
+    assert what in whats(replace(sightings_files, **changes))
+
+
+def test_rows_of_files_get_the_moment_of_their_pick_up_and_whether_they_are_removed():
+    names = [column.name for column in sightings_files.columns]
+    assert names == [*(column.name for column in sightings_files.file_columns), "changed_at", "removed"]
+    assert replace(sightings_files, name="others").columns == sightings_files.columns
+    assert "toy_files.py:" in sightings_files.where
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def chunks(file: pq.ParquetFile) -> Iterator[pd.DataFrame]:
 def row_columns(source: Source, columns: Sequence[str]) -> set[str]:
     """The columns that rows need to be told apart and put in order, beside the named ones; all, where none is named."""
     named = columns or [column.name for column in source.columns]
-    return {*named, *source.key, source.event_time, source.changed_at}
+    return {*named, *source.revision_columns}
 
 
 @dataclass(frozen=True)

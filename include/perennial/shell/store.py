@@ -1,15 +1,29 @@
 """The object store, addressed by URL: ``s3://bucket/prefix`` or ``file:///folder``. Both keep one contract."""
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, Protocol, cast
 from urllib.parse import unquote, urlsplit
 
 from perennial.errors import ObjectMissing, SettingsError, StoreError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """An object as its store lists it. ``stamp`` is another one whenever the object was written again."""
+
+    key: str
+    size: int
+    modified: datetime
+    stamp: str
 
 
 class Store(Protocol):
@@ -26,11 +40,17 @@ class Store(Protocol):
     def get(self, key: str) -> bytes:
         """The bytes of the key. Raises ObjectMissing."""
 
+    def get_file(self, key: str, path: Path) -> None:
+        """Write the bytes of the key to a local file. Raises ObjectMissing."""
+
     def open(self, key: str) -> BufferedIOBase:
         """The object as a file that can be read at any place, outside of memory. Raises ObjectMissing."""
 
     def keys(self, prefix: str) -> list[str]:
         """Every key that starts with the prefix, sorted."""
+
+    def look(self, prefix: str) -> tuple[list[Entry], datetime]:
+        """Every object whose key starts with the prefix, sorted by key, and the store's own time."""
 
 
 def open_store(url: str, options: Mapping[str, Any] | None = None) -> Store:
@@ -61,17 +81,33 @@ class FolderStore:
         with self.open(key) as file:
             return file.read()
 
+    def get_file(self, key: str, path: Path) -> None:
+        with self.open(key) as source, path.open("wb") as target, self._reading(key):
+            _copy(source, target)
+
     def open(self, key: str) -> BufferedIOBase:
-        try:
+        with self._reading(key):
             return self._path(key).open("rb")
-        except FileNotFoundError as error:
-            raise ObjectMissing(f"{self.url}/{key} is not in the store.") from error
-        except OSError as error:
-            raise StoreError(f"{self.url}/{key} cannot be read: {error}.") from error
 
     def keys(self, prefix: str) -> list[str]:
         files = (path for path in self.root.rglob("*") if path.is_file() and not path.name.startswith(".tmp-"))
         return sorted(key for key in (path.relative_to(self.root).as_posix() for path in files) if key.startswith(prefix))
+
+    def look(self, prefix: str) -> tuple[list[Entry], datetime]:
+        folder = self.root / prefix.rpartition("/")[0]
+        files = (path for path in folder.rglob("*") if not path.name.startswith(".tmp-"))
+        named = ((path.relative_to(self.root).as_posix(), path) for path in files)
+        found = [_entry(key, path) for key, path in sorted(named) if key.startswith(prefix)]
+        return [entry for entry in found if entry], datetime.now(UTC)
+
+    @contextmanager
+    def _reading(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise ObjectMissing(f"{self.url}/{key} is not in the store.") from error
+        except OSError as error:
+            raise StoreError(f"{self.url}/{key} cannot be read: {error}.") from error
 
     def _path(self, key: str) -> Path:
         path = (self.root / key).resolve()
@@ -91,6 +127,19 @@ class FolderStore:
             Path(name).replace(target)
         except OSError as error:
             raise StoreError(f"{self.url}/{key} cannot be written: {error}. Check space and rights.") from error
+
+
+def _entry(key: str, path: Path) -> Entry | None:
+    """A file as a listing shows it; None for what is none, or is gone since the folder was read."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    modified = datetime.fromtimestamp(status.st_mtime, UTC)
+    stamp = f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}"
+    return Entry(key=key, size=status.st_size, modified=modified, stamp=stamp)
 
 
 def _copy(source: Any, target: Any) -> None:
@@ -128,6 +177,10 @@ class S3Store:
             body: bytes = self.client.get_object(Bucket=self.bucket, Key=self._name(key))["Body"].read()
         return body
 
+    def get_file(self, key: str, path: Path) -> None:
+        with self.open(key) as source, path.open("wb") as target:
+            _copy(source, target)
+
     def open(self, key: str) -> BufferedIOBase:
         file = cast("BufferedIOBase", tempfile.TemporaryFile())  # noqa: SIM115 (the caller closes it)
         try:
@@ -143,6 +196,18 @@ class S3Store:
         with self._errors(prefix):
             pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix + prefix)
             return sorted(item["Key"][len(self.prefix) :] for page in pages for item in page.get("Contents", []))
+
+    def look(self, prefix: str) -> tuple[list[Entry], datetime]:
+        with self._errors(prefix):
+            pages = list(self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix + prefix))
+        clock = parsedate_to_datetime(pages[-1]["ResponseMetadata"]["HTTPHeaders"]["date"])
+        found = [self._entry(item) for page in pages for item in page.get("Contents", [])]
+        return sorted(found, key=lambda entry: entry.key), clock
+
+    def _entry(self, item: Mapping[str, Any]) -> Entry:
+        key, modified = item["Key"][len(self.prefix) :], item["LastModified"]
+        stamp = "-".join((item["ETag"].strip('"'), modified.isoformat()))
+        return Entry(key=key, size=item["Size"], modified=modified, stamp=stamp)
 
     def _name(self, key: str) -> str:
         if ".." in key.split("/") or key.startswith("/"):

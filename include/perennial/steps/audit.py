@@ -7,9 +7,11 @@ It reads and changes nothing, and may run beside everything else: rows are read 
 import itertools
 import re
 from collections import Counter
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -18,13 +20,14 @@ import pyarrow as pa
 from perennial.catalog import Catalog
 from perennial.cell import Cell
 from perennial.core import artifacts
-from perennial.errors import ArtifactError, ObjectMissing, SettingsError, SourceError, StoreError
+from perennial.errors import ArtifactError, FileRefused, ObjectMissing, SettingsError, SourceError, StoreError
 from perennial.resources import Resources
 from perennial.shell import postgres_source
 from perennial.shell.database import Connection, connect, fetch, fetch_one, moment
 from perennial.shell.keys import read_public_keys
 from perennial.shell.lake import open_batch, schema_of
-from perennial.spec import Source
+from perennial.spec import FileSource, Source
+from perennial.steps.land_files import delivered
 from perennial.steps.manifests import ManifestRef, load_fit, read_pointer
 
 RULES = {
@@ -41,6 +44,7 @@ RULES = {
     11: "what a person holds or takes back stays so",
 }
 ALWAYS = datetime(1900, 1, 1, tzinfo=UTC)
+Changes = Callable[[datetime, datetime], Iterable[pd.DataFrame]]
 POINTER = re.compile(r"pointers/([^/]+)/([^/]+)\.json")
 
 
@@ -98,6 +102,7 @@ class Records:
     artifacts: list[Any]
     pointers: list[Any]
     batches: list[Any]
+    files: list[Any]
     cursors: dict[str, datetime]
 
 
@@ -121,8 +126,7 @@ def examine(resources: Resources, catalog: Catalog, *, deep: bool = False) -> Fi
     finally:
         database.close()
     for name in sorted({*records.cursors, *(batch.source for batch in records.batches)}):
-        batches = [batch for batch in records.batches if batch.source == name]
-        _check_source(resources, name, catalog.sources.get(name), batches, records.cursors.get(name, ALWAYS), findings)
+        _check_source(resources, name, catalog.sources.get(name), records, findings)
     return findings
 
 
@@ -135,6 +139,7 @@ def _read(database: Connection, findings: Findings) -> Records:
         (4, fetch(database, "audit_comparisons")),
         (5, fetch(database, "audit_first_models")),
         (6, fetch(database, "audit_ledger")),
+        (6, fetch(database, "audit_files")),
         (7, fetch(database, "audit_quarantine")),
         (8, fetch(database, "audit_repetitions")),
         (10, fetch(database, "audit_outcomes")),
@@ -148,6 +153,7 @@ def _read(database: Connection, findings: Findings) -> Records:
         artifacts=fetch(database, "audit_artifacts"),
         pointers=fetch(database, "audit_pointers"),
         batches=fetch(database, "audit_batches"),
+        files=fetch(database, "audit_landed_files"),
         cursors={row.source: row.position for row in fetch(database, "audit_cursors")},
     )
 
@@ -246,36 +252,47 @@ def _check_ahead(database: Connection, cell: Cell, seq: int, findings: Findings)
         )
 
 
-def _check_source(
-    resources: Resources, name: str, source: Source | None, batches: list[Any], cursor: datetime, findings: Findings
-) -> None:
+def _check_source(resources: Resources, name: str, source: Source | None, records: Records, findings: Findings) -> None:
     """Each batch's object; that no change is landed twice; and, where the source answers, that none is missing.
 
     Works landing by landing, so that memory holds one landing's keys.
     """
+    batches = [batch for batch in records.batches if batch.source == name]
+    cursor = records.cursors.get(name, ALWAYS)
     with ExitStack() as stack:
-        connection = _reached(stack, resources, name, source, findings)
+        changes = _reached(stack, resources, name, source, records, findings)
         at = ALWAYS
         for (_, upper), landing in itertools.groupby(batches, key=lambda batch: (batch.lower, batch.upper)):
             landed = _landed_changes(resources, source, list(landing), findings)
             if source is not None:
                 _check_doubles(source, landed, findings)
-                _check_against_source(connection, source, at, upper, landed, findings)
+                _check_against_source(changes, source, at, upper, landed, findings)
             at = max(at, upper)
         if source is not None and at < cursor:
-            _check_against_source(connection, source, at, cursor, _no_changes(source), findings)
+            _check_against_source(changes, source, at, cursor, _no_changes(source), findings)
 
 
-def _reached(stack: ExitStack, resources: Resources, name: str, source: Source | None, findings: Findings) -> Any | None:
-    """A connection to the source, closed by the stack; None, with the reason among what was not seen, without one."""
+def _reached(
+    stack: ExitStack, resources: Resources, name: str, source: Source | None, records: Records, findings: Findings
+) -> Changes | None:
+    """What reads the source's changes of an interval; None, with the reason among what was not seen, without a way to it."""
     if source is None:
         findings.unseen.append(f"Source {name} has no spec: its batches were not compared with it.")
         return None
     try:
-        return stack.enter_context(postgres_source.connected(resources.source_dsn(source.connection), source))
+        if isinstance(source, FileSource):
+            files = [file for file in records.files if file.source == name]
+            return partial(delivered, resources.source_store(source.connection), source, files)
+        connection = stack.enter_context(postgres_source.connected(resources.source_dsn(source.connection), source))
+        return partial(_extracted, connection, source)
     except (SettingsError, SourceError) as error:
         findings.unseen.append(f"Source {name} was not compared with its batches: {error}")
         return None
+
+
+def _extracted(connection: Any, source: Source, lower: datetime, upper: datetime) -> Iterable[pd.DataFrame]:
+    identity = replace(source, columns=tuple(column for column in source.columns if column.name in _identity(source)))
+    return (table.to_pandas() for table in postgres_source.extract(connection, identity, lower, upper))
 
 
 def _landed_changes(resources: Resources, source: Source | None, landing: list[Any], findings: Findings) -> pd.DataFrame:
@@ -292,7 +309,7 @@ def _landed_changes(resources: Resources, source: Source | None, landing: list[A
             findings.add(6, where, f"its object holds {file.metadata.num_rows} rows, {batch.rows} are on record")
         if source is None:
             continue
-        changes = file.read(columns=[*source.key, source.changed_at], use_threads=False).to_pandas()
+        changes = file.read(columns=_identity(source), use_threads=False).to_pandas()
         moments = changes[source.changed_at]
         outside = int(((moments < batch.lower) | (moments >= batch.upper)).sum())
         if outside:
@@ -302,14 +319,13 @@ def _landed_changes(resources: Resources, source: Source | None, landing: list[A
 
 
 def _no_changes(source: Source) -> pd.DataFrame:
-    empty: pd.DataFrame = schema_of(_identity(source)).empty_table().to_pandas()
+    empty: pd.DataFrame = schema_of(source).empty_table().select(_identity(source)).to_pandas()
     return empty
 
 
-def _identity(source: Source) -> Source:
-    """The source with no columns but those that identify a change."""
-    wanted = {*source.key, source.changed_at}
-    return replace(source, columns=tuple(column for column in source.columns if column.name in wanted))
+def _identity(source: Source) -> list[str]:
+    """The columns that identify a change, in the spec's order."""
+    return [column.name for column in source.columns if column.name in {*source.key, source.changed_at}]
 
 
 def _check_doubles(source: Source, landed: pd.DataFrame, findings: Findings) -> None:
@@ -319,13 +335,16 @@ def _check_doubles(source: Source, landed: pd.DataFrame, findings: Findings) -> 
 
 
 def _check_against_source(
-    connection: Any | None, source: Source, lower: datetime, upper: datetime, landed: pd.DataFrame, findings: Findings
+    changes: Changes | None, source: Source, lower: datetime, upper: datetime, landed: pd.DataFrame, findings: Findings
 ) -> None:
     """The source's changes from ``lower`` to ``upper`` are among the landed ones. It may have lost old ones since."""
-    if connection is None:
+    if changes is None:
         return
-    tables = postgres_source.extract(connection, _identity(source), lower, upper)
-    there = pd.concat([_no_changes(source), *(table.to_pandas() for table in tables)])
+    try:
+        there = pd.concat([_no_changes(source), *changes(lower, upper)])
+    except (StoreError, FileRefused) as error:
+        findings.unseen.append(f"Source {source.name} was not compared with its batches up to {upper}: {error}")
+        return
     findings.seen["compared"] += len(there)
     sides = there.merge(landed.drop_duplicates(), how="left", indicator="side")
     missing = there[(sides["side"] == "left_only").to_numpy()]

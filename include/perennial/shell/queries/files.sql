@@ -1,0 +1,48 @@
+-- known_files: of each file of a source, the stamp it was last seen with, its revision, and the hash of what is landed of it
+SELECT DISTINCT ON (name) name, stamp, revision,
+       (SELECT sha256 FROM files AS landed WHERE (landed.source, landed.name, landed.state) = (f.source, f.name, 'landed')
+        ORDER BY revision DESC LIMIT 1) AS landed_sha256
+FROM files AS f WHERE source = %(source)s ORDER BY name, revision DESC;
+
+-- database_clock: the moment now
+SELECT clock_timestamp() AS clock;
+
+-- pick_up_file: the next revision of a file
+INSERT INTO files (source, name, revision, state, reason, stamp, modified_at, size, sha256, rows, removed, lower, upper)
+VALUES (%(source)s, %(name)s, %(revision)s, %(state)s, %(reason)s, %(stamp)s, %(modified)s, %(size)s, %(sha256)s, %(rows)s,
+        %(removed)s, %(lower)s, %(upper)s);
+
+-- intervals_of_file: from when to when each landed revision of a file was picked up
+SELECT lower, upper FROM files WHERE source = %(source)s AND name = %(name)s AND state = 'landed' ORDER BY revision;
+
+-- batches_since: a source's batches that hold changes after a moment, country by country
+SELECT country, seq, lower, upper, state, object_key, sha256 FROM batches
+WHERE source = %(source)s AND upper > %(since)s ORDER BY country, seq;
+
+-- audit_files: rule 6: what a landing's files hold is what its batches hold, and no file is landed twice with the same bytes
+WITH landings AS (SELECT source, lower, upper, sum(rows) AS rows FROM batches GROUP BY source, lower, upper),
+compared AS (
+    SELECT l.source, l.upper, l.rows, coalesce(sum(f.rows + f.removed), 0) AS said
+    FROM landings AS l
+    LEFT JOIN files AS f ON f.source = l.source AND f.state = 'landed' AND f.lower >= l.lower AND f.lower < l.upper
+    WHERE EXISTS (SELECT FROM files WHERE source = l.source) GROUP BY l.source, l.lower, l.upper, l.rows),
+chains AS (
+    SELECT source, name, revision, lower, lag(upper) OVER (PARTITION BY source ORDER BY lower, upper) AS last_upper,
+           sha256, lag(sha256) OVER (PARTITION BY source, name ORDER BY revision) AS last_sha256
+    FROM files WHERE state = 'landed')
+SELECT source AS place, concat('its batches up to ', upper, ' hold ', rows, ' rows, their files ', said) AS what
+FROM compared WHERE rows <> said
+UNION ALL
+SELECT f.source, concat('the rows of its file ', f.name, ', revision ', f.revision, ', are in no batch')
+FROM files AS f
+WHERE f.rows + f.removed > 0 AND NOT EXISTS (
+    SELECT FROM batches AS b WHERE b.source = f.source AND b.lower <= f.lower AND f.upper <= b.upper)
+UNION ALL
+SELECT source, concat('its file ', name, ', revision ', revision, ', shares its interval with another') FROM chains
+WHERE lower < last_upper
+UNION ALL
+SELECT source, concat('its file ', name, ', revision ', revision, ', is landed again with the same bytes') FROM chains
+WHERE sha256 = last_sha256;
+
+-- audit_landed_files: every landed revision, whose file may still be there to compare with
+SELECT source, name, sha256, lower FROM files WHERE state = 'landed' ORDER BY source, lower;
