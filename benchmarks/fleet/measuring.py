@@ -72,10 +72,10 @@ class Seen:
 
 @dataclass
 class Watch:
-    """Samples the memory of a changing set of processes, once a second, from inside a `with`."""
+    """Samples the memory of a changing set of processes, every other second, from inside a `with`."""
 
     pids: Callable[[], Iterable[int]]
-    seconds: float = 1.0
+    seconds: float = 2.0
     peak_pss: float = 0.0
     peak_rss_sum: float = 0.0
     own_cpu: float = 0.0

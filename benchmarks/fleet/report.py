@@ -163,9 +163,9 @@ def _times(figures: Mapping[str, Any]) -> list[str]:
         "published",
     )
     notes = [
-        "Wall of (c): from the event that says the batches are accepted to the last cell's verdict or release, by",
-        "Postgres. Of (a) and (a′): the loop, with the start of its two processes. CPU: all processes of the variant, children included; of",
-        "(c) and (b) all of Airflow and PostgreSQL. Live: from the start to the cell's new champion.",
+        "Wall of (c): from the event that says the batches are accepted to the last cell's verdict or release, by Postgres.",
+        "Of (a) and (a′): the loop, with the start of its two processes. CPU: all processes of the variant, children",
+        "included; of (c) and (b) all of Airflow and PostgreSQL. Live: from the start to the cell's new champion.",
     ]
     if "textbook" in figures["variants"]:
         number = int(figures["variants"]["textbook"]["measured_cells"])
