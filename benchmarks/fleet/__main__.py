@@ -1,22 +1,26 @@
 """``python -m fleet``: every variant from the same starting state, in turn, several times; then the tables.
 
-CELLS (a multiple of 10), REPEAT, PARTS (of those in `PARTS`), REFIT (0, 1 or both) and BATCHES come from the environment.
+CELLS (a multiple of 10), REPEAT, PARTS (of those in `PARTS`), REFIT (0, 1 or both), BATCHES and KEEP (1: keep the last
+benchmark's figures of parts not measured now) come from the environment.
 """
 
+import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fleet import ready, report, stacks, world
 from fleet.folders import RESULTS, Folders
 from fleet.loops import WORKERS
 from fleet.measuring import Watch, machine, tree
+
+T = TypeVar("T")
 
 PARTS = ("bare", "naive", "textbook", "perennial", "cells", "fresh")
 TEXTBOOK_CELLS = 40
@@ -109,28 +113,49 @@ def rounds(parts: list[str], repeat: int, refits: list[bool]) -> list[tuple[str,
     return [entry for number in range(repeat) for entry in (once if number % 2 == 0 else once[::-1])]
 
 
+def undisturbed(measure: Callable[[], T]) -> T:
+    """Measure; where the machine was too busy, measure again, twice at most."""
+    for _ in range(2):
+        try:
+            return measure()
+        except stacks.Failed as error:
+            print(f"{error} Measuring again.", flush=True)
+    return measure()
+
+
+def former(raw: Path, parts: list[str], refits: list[bool]) -> dict[str, Any]:
+    """With KEEP=1: what the last benchmark measured and this one does not."""
+    if not os.environ.get("KEEP") or not raw.exists():
+        return {"runs": []}
+    kept: dict[str, Any] = json.loads(raw.read_text())
+    kept["runs"] = [run for run in kept["runs"] if run["part"] not in parts or run["refit"] not in refits]
+    return kept
+
+
+def setting(name: str, otherwise: str) -> str:
+    """A variable of the environment."""
+    return os.environ.get(name) or otherwise
+
+
 def main() -> None:
     """Set up where needed, measure, and write the tables."""
-    number = int(os.environ.get("CELLS") or 200) // len(world.TARGETS)
-    countries, repeat = world.COUNTRIES[:number], int(os.environ.get("REPEAT") or 5)
-    parts = (os.environ.get("PARTS") or " ".join(PARTS)).split()
-    refits = [bool(int(choice)) for choice in (os.environ.get("REFIT") or "0 1").split()]
-    folders = Folders.of(number)
+    number, repeat = int(setting("CELLS", "200")) // len(world.TARGETS), int(setting("REPEAT", "5"))
+    parts, refits = setting("PARTS", " ".join(PARTS)).split(), [choice == "1" for choice in setting("REFIT", "0 1").split()]
+    countries, folders = world.COUNTRIES[:number], Folders.of(number)
     ready.prepare(folders, countries)
-    measured: dict[str, Any] = {
-        "machine": machine(), "cells": number * len(world.TARGETS), "repeat": repeat, "workers": WORKERS, "runs": []
-    }  # fmt: skip
     raw = folders.root / "measured.json"
+    facts = {"machine": machine(), "cells": number * len(world.TARGETS), "repeat": repeat, "workers": WORKERS}
+    measured: dict[str, Any] = former(raw, parts, refits) | facts
     for part, refit in rounds(parts, repeat, refits):
-        print(f"{datetime.now():%H:%M:%S} {part}{' with refit' if refit else ''}", flush=True)  # noqa: DTZ005
-        measured["runs"].append({"part": part, "refit": refit, **VARIANTS[part](folders, refit)})
+        print(f"{time.strftime('%H:%M:%S')} {part}{' with refit' if refit else ''}", flush=True)
+        made = undisturbed(functools.partial(VARIANTS[part], folders, refit))
+        measured["runs"].append({"part": part, "refit": refit, **made})
         raw.write_text(json.dumps(measured, default=str))
     if "fresh" in parts:
-        print(f"{datetime.now():%H:%M:%S} fresh batches", flush=True)  # noqa: DTZ005
-        measured["fresh"] = fresh(folders, int(os.environ.get("BATCHES") or 10), countries)
+        print(f"{time.strftime('%H:%M:%S')} fresh batches", flush=True)
+        measured["fresh"] = undisturbed(lambda: fresh(folders, int(setting("BATCHES", "10")), countries))
         raw.write_text(json.dumps(measured, default=str))
-    written = Path(os.environ.get("BENCH_RESULTS") or RESULTS)
-    print(report.write(json.loads(raw.read_text()), written))
+    print(report.write(json.loads(raw.read_text()), Path(setting("BENCH_RESULTS", str(RESULTS)))))
     shutil.rmtree(folders.root / "scratch", ignore_errors=True)
 
 

@@ -1,5 +1,6 @@
 """From what was measured to figures: one summary per run, medians over the repetitions."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from statistics import median
@@ -75,9 +76,9 @@ def _perennial(run: Mapping[str, Any], cells: int, workers: int) -> dict[str, An
     event, attempts = moment(run["event"]), run["attempts"]
     settled = max(moment(row["decided_at"]) for row in attempts)
     released = [moment(row["released_at"]) for row in attempts if row["released_at"]]
-    states = {state: sum(row["state"] == state for row in attempts) for state in {row["state"] for row in attempts}}
-    trainers = [seen["peak_rss"] - seen["first_rss"] for seen in run["trainers"].values()]
-    training = sum(seen["cpu"] for seen in run["trainers"].values())
+    states = Counter(row["state"] for row in attempts)
+    trainers = [seen["peak_rss"] - seen["first_rss"] for seen in run["trainers"]]
+    training = sum(seen["cpu"] for seen in (*run["trainers"], *run["verifiers"]))
     cpu = {"training processes and their verifiers": training, **run["cpu"]}
     cpu["scheduler"] -= training
     return {
@@ -87,8 +88,8 @@ def _perennial(run: Mapping[str, Any], cells: int, workers: int) -> dict[str, An
         "cpu": sum(run["cpu"].values()),
         "cpu_by_component": cpu,
         "idle_cpu_per_second": sum(run["idle_cpu_per_second"].values()),
-        "states": states,
-        "published": states.get("published", 0),
+        "states": dict(states),
+        "published": states["published"],
         "parts": _wall_parts(run, workers, settled),
         "training_mb": max(trainers, default=0.0),
         **_live(moment - event for moment in released),

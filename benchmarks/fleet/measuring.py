@@ -64,6 +64,7 @@ def _memory(pid: int) -> tuple[float, float, float]:
 class Seen:
     """One process: its resident memory when first seen, its high-water mark and CPU when last seen."""
 
+    parent: int
     first_rss: float
     peak_rss: float = 0.0
     cpu: float = 0.0
@@ -71,10 +72,10 @@ class Seen:
 
 @dataclass
 class Watch:
-    """Samples the memory of a changing set of processes, once a second, from inside a `with`."""
+    """Samples the memory of a changing set of processes, every other second, from inside a `with`."""
 
     pids: Callable[[], Iterable[int]]
-    seconds: float = 1.0
+    seconds: float = 2.0
     peak_pss: float = 0.0
     peak_rss_sum: float = 0.0
     own_cpu: float = 0.0
@@ -100,7 +101,7 @@ class Watch:
         for pid in self.pids():
             with suppress(OSError, IndexError):
                 pss, rss, peak = _memory(pid)
-                seen = self.seen.setdefault(pid, Seen(first_rss=rss))
+                seen = self.seen.setdefault(pid, Seen(parent=int(_stat(pid)[1]), first_rss=rss))
                 seen.peak_rss, seen.cpu = peak, cpu_seconds([pid])
                 sums = [sums[0] + pss, sums[1] + rss]
         self.peak_pss, self.peak_rss_sum = max(self.peak_pss, sums[0]), max(self.peak_rss_sum, sums[1])

@@ -109,10 +109,12 @@ def _text(figures: Mapping[str, Any]) -> str:
     parts = [
         f"# One cycle of {figures['cells']} cells",
         "",
-        f"Each fit sees 50,000 rows of 15 columns, 100 boosted trees; half of the challengers win. "
-        f"{figures['workers']} processes, one thread each. Medians of {figures['repeat']}, page cache warm. {machine['cpu']}, {machine['cores']} cores, "
-        f"{machine['memory_gb']} GB, Python {machine['python']}, scikit-learn {machine['scikit-learn']}, "
-        f"Airflow {machine['apache-airflow-core']}, {machine['date']}. `make bench` measures it again.",
+        "Each fit sees 50,000 rows of 15 columns, 100 boosted trees; half of the challengers win. "
+        f"{figures['workers']} processes, one thread each. Medians of {figures['repeat']}, page cache warm.",
+        "",
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, Python {machine['python']}, "
+        f"scikit-learn {machine['scikit-learn']}, Airflow {machine['apache-airflow-core']}, {machine['date']}. "
+        "`make bench` measures it again.",
         "",
         *_times(figures),
         *_targets(figures),
@@ -161,9 +163,9 @@ def _times(figures: Mapping[str, Any]) -> list[str]:
         "published",
     )
     notes = [
-        "Wall of (c): from the event that says the batches are accepted to the last cell's verdict or release, by Postgres. Of",
-        "(a) and (a′): the loop, with the start of its two processes. CPU: all processes of the variant, children included; of (c)",
-        "and (b) all of Airflow and PostgreSQL. Live: from the start to the cell's new champion.",
+        "Wall of (c): from the event that says the batches are accepted to the last cell's verdict or release, by Postgres.",
+        "Of (a) and (a′): the loop, with the start of its two processes. CPU: all processes of the variant, children",
+        "included; of (c) and (b) all of Airflow and PostgreSQL. Live: from the start to the cell's new champion.",
     ]
     if "textbook" in figures["variants"]:
         number = int(figures["variants"]["textbook"]["measured_cells"])

@@ -25,7 +25,7 @@ QUIET_SECONDS = 5.0
 RUN_SECONDS = 3600
 RUNS = "SELECT run_id, state, queued_at, start_date, end_date FROM dag_run WHERE dag_id = %s ORDER BY id"
 TASKS = """
-SELECT task_id, map_index, state, queued_dttm, start_date, end_date FROM task_instance
+SELECT task_id, map_index, state, try_number, queued_dttm, start_date, end_date FROM task_instance
 WHERE dag_id = %s AND run_id = %s ORDER BY start_date
 """
 ATTEMPTS = """
@@ -43,6 +43,10 @@ SELECT seq, landed_at, decided_at FROM perennial.batches WHERE country = %s ORDE
 
 class Failed(PerennialError):
     """A run of the benchmark did not end as it must."""
+
+
+class Disturbed(Failed):
+    """The figures are not those of a cycle."""
 
 
 @contextmanager
@@ -132,6 +136,13 @@ def new_run(stack: Stack, dag_id: str, known: set[str]) -> str:
     raise Failed(f"{dag_id} did not end within {RUN_SECONDS} s.")
 
 
+def check_undisturbed(tasks: list[dict[str, Any]]) -> None:
+    """Raise Disturbed when a task was tried again: on a starved machine Airflow takes its own tasks for dead."""
+    again = sorted({task["task_id"] for task in tasks if task["try_number"] > 1})
+    if again:
+        raise Disturbed(f"{', '.join(again)} was tried again: something else keeps this machine too busy to measure.")
+
+
 def perennial_cycle(stack: Stack) -> dict[str, Any]:
     """One whole cycle, from the event to the end of its run: timeline, attempts, CPU by component, memory."""
     dsn = stack.postgres.dsn("perennial")
@@ -144,15 +155,18 @@ def perennial_cycle(stack: Stack) -> dict[str, Any]:
         run_id = new_run(stack, RETRAIN, known)
     after = cpu_by_component(stack)
     attempts = rows_of(dsn, ATTEMPTS, f"{world.FLEET}/{run_id}")
+    tasks = rows_of(airflow_dsn(stack), TASKS, RETRAIN, run_id)
+    check_undisturbed(tasks)
     trainers = {int(row["worker"].rpartition(":")[2]) for row in attempts if row["worker"]}
     return {
         "event": event,
         "run": next(run for run in runs(stack, RETRAIN) if run["run_id"] == run_id),
-        "tasks": rows_of(airflow_dsn(stack), TASKS, RETRAIN, run_id),
+        "tasks": tasks,
         "attempts": attempts,
         "cpu": {name: after[name] - before[name] for name in after},
         "idle_cpu_per_second": {name: (before[name] - idle[name]) / idle_seconds for name in before},
-        "trainers": {pid: vars(seen) for pid, seen in watch.seen.items() if pid in trainers},
+        "trainers": [vars(seen) for pid, seen in watch.seen.items() if pid in trainers],
+        "verifiers": [vars(seen) for seen in watch.seen.values() if seen.parent in trainers],
         "peak_pss": watch.peak_pss,
         "peak_rss_sum": watch.peak_rss_sum,
         "watch_cpu": watch.own_cpu,
@@ -166,9 +180,11 @@ def textbook_run(stack: Stack) -> dict[str, Any]:
         stack.api.trigger(TEXTBOOK, {})
         run_id = new_run(stack, TEXTBOOK, known)
     after = cpu_by_component(stack)
+    tasks = rows_of(airflow_dsn(stack), TASKS, TEXTBOOK, run_id)
+    check_undisturbed(tasks)
     return {
         "run": next(run for run in runs(stack, TEXTBOOK) if run["run_id"] == run_id),
-        "tasks": rows_of(airflow_dsn(stack), TASKS, TEXTBOOK, run_id),
+        "tasks": tasks,
         "cpu": {name: after[name] - before[name] for name in after},
         "peak_pss": watch.peak_pss,
         "peak_rss_sum": watch.peak_rss_sum,
