@@ -22,7 +22,7 @@ from embedded.processes import write_json, write_whole
 from perennial.shell.keys import read_private_key
 
 USER = "admin"
-OPERATIONAL = tuple(example.database for example in EXAMPLES.values())
+OPERATIONAL = tuple(example.database for example in EXAMPLES.values() if example.database)
 DATABASES = ("airflow", "perennial", *OPERATIONAL)
 COMPONENTS = {
     "api-server": ("api-server",),

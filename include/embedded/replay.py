@@ -41,7 +41,7 @@ class Cycle:
 
 def prepare(example: Example, stack: Stack) -> None:
     """Make the world's tables, and let the scheduler run the example's DAGs."""
-    example.world.prepare(stack.postgres.dsn(example.database))
+    example.world.prepare(_place(example, stack))
     for dag_id in (f"ingest_{example.source}", f"retrain_{example.fleet}"):
         stack.api.wait_for_dag(dag_id)
         stack.api.unpause(dag_id)
@@ -49,7 +49,7 @@ def prepare(example: Example, stack: Stack) -> None:
 
 def next_steps(example: Example, stack: Stack, every: str | None = None, start: datetime | None = None) -> Iterator[datetime]:
     """The moments the replay has not reached yet."""
-    reached = example.world.position(stack.postgres.dsn(example.database))
+    reached = example.world.position(_place(example, stack))
     return (step for step in example.world.steps(start, every or example.every) if reached is None or step > reached)
 
 
@@ -69,7 +69,7 @@ def cycle(example: Example, stack: Stack, until: datetime, console: Console) -> 
 
     Raises EmbeddedError when ingest fails or no retraining wakes up.
     """
-    rows = example.world.advance(stack.postgres.dsn(example.database), until, stack.paths.state / "cache")
+    rows = example.world.advance(_place(example, stack), until, stack.paths.state / "cache")
     committed = time.time()
     if rows == 0:
         return None
@@ -130,6 +130,11 @@ def _by_model(specs: FleetSpecs, run_id: str, outcomes: list[Any]) -> Table:
         seconds = sum(row.seconds or 0 for row in rows)
         made.add_row(model, *(str(ended[state] or "") for state in states), f"{seconds:.1f}", failure)
     return made
+
+
+def _place(example: Example, stack: Stack) -> str:
+    """Where the example's world writes."""
+    return stack.postgres.dsn(example.database) if example.database else stack.paths.landing.as_uri()
 
 
 def _ingest(example: Example, stack: Stack, console: Console) -> None:

@@ -70,5 +70,5 @@ def _resources(example: Example, stack: Stack) -> Resources:
         store=open_store(stack.paths.store.as_uri()),
         signing_key=private,
         public_keys=public,
-        source_dsn=lambda name: stack.postgres.dsn(example.database),
+        source_dsn=lambda name: stack.postgres.dsn(name.removesuffix("_db")),
     )

@@ -1,4 +1,4 @@
-"""What holds for every model of both fleets: sound examples, features of the past only, a fit that can be repeated and kept."""
+"""What holds for every model of every fleet: sound examples, features of the past only, a fit that can be repeated and kept."""
 
 import runpy
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
+from airports import START as NEW_YEAR
+from airports import an_airport
 from rides import a_country, day, rows_of
 from shop import START, a_shop
 
@@ -42,6 +44,9 @@ MORNING, MIDNIGHT, EVENING = (pd.Timedelta(days=130, hours=10), pd.Timedelta(day
 DATA = {
     "shop": Data(
         rows=a_shop(), event_time="invoice_date", moments=tuple(START + after for after in (MORNING, MIDNIGHT, EVENING))
+    ),
+    "flights": Data(
+        rows=an_airport(), event_time="scheduled_at", moments=tuple(NEW_YEAR + after for after in (MORNING, MIDNIGHT, EVENING))
     ),
     "ride_hailing": Data(
         rows=rows_of(a_country(), day(0), day(100)),

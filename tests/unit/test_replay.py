@@ -17,10 +17,11 @@ START = datetime(2016, 4, 20, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("example", EXAMPLES.values(), ids=lambda example: example.fleet)
-def test_an_example_is_a_fleet_over_a_source_that_its_database_holds(example):
+def test_an_example_is_a_fleet_over_a_source_that_its_world_feeds(example):
     catalog = load_catalog()
     assert catalog.fleet(example.fleet).sources == (example.source,)
-    assert catalog.source(example.source).connection == f"{example.database}_db"
+    fed = f"{example.database}_db" if example.database else "landing_store"
+    assert catalog.source(example.source).connection == fed
     assert example.database in OPERATIONAL
     assert example.checked(None) in example.world.FREQUENCIES
 

@@ -271,4 +271,5 @@ def _no_such(value: Any, column: Column, row: int) -> FileRefused:
 
 
 def _shown(text: str, length: int = SHOWN) -> str:
-    return text if len(text) <= length else f"{text[:length]}…"
+    printable = "".join(sign if sign.isprintable() else "�" for sign in text[:length])
+    return printable if len(text) <= length else f"{printable}…"
