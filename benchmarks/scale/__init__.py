@@ -1,0 +1,1 @@
+"""Many small cells, and a long past: what each costs beside its training. ``make bench-scale``"""

@@ -1,0 +1,1 @@
+"""The fleets of the benchmark."""
