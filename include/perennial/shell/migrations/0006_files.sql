@@ -37,3 +37,4 @@ BEGIN
 END $$;
 CREATE TRIGGER guard_file BEFORE INSERT ON files FOR EACH ROW EXECUTE FUNCTION guard_file();
 CREATE TRIGGER keep_files BEFORE UPDATE OR DELETE OR TRUNCATE ON files FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE INDEX batches_by_upper ON batches (source, upper);
