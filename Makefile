@@ -19,7 +19,7 @@ export GX_ANALYTICS_ENABLED := false
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run replay stop test check unit integration dags stack faults bench bench-ingest bench-kills bench-scale check-models new-model try audit freeze champions lock clean
+.PHONY: help setup run replay stop test in-process on-stacks check unit integration dags stack faults bench bench-ingest bench-kills bench-scale check-models new-model try audit freeze champions lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,17 +49,24 @@ replay: $(VENV)/.core ## replay the shop's year and show what retraining was wor
 stop: $(VENV)/.core ## stop what a run left behind
 	@$(BIN)/python -m embedded stop
 
-test: check unit integration dags stack faults ## every check and test
+test: check ## every check and test; those that wait for a stack beside those that keep a core busy
+	@$(MAKE) --no-print-directory -j2 --output-sync=recurse in-process on-stacks
+
+in-process: $(VENV)/.test
+	@$(MAKE) --no-print-directory unit && $(MAKE) --no-print-directory integration && $(MAKE) --no-print-directory dags
+
+on-stacks: $(VENV)/.test
+	@$(MAKE) --no-print-directory stack && $(MAKE) --no-print-directory faults
 
 check: $(VENV)/.test ## lint, types, specs
 	@$(BIN)/ruff format --check -q . && $(BIN)/ruff check -q . && $(BIN)/mypy --no-error-summary
 	@$(BIN)/python -m perennial check-models
 
 unit: $(VENV)/.test ## tests without Airflow, network or database
-	@$(BIN)/python -m pytest tests/unit tests/test_architecture.py
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/test_architecture.py
 
 integration: $(VENV)/.test ## tests on a real PostgreSQL and a real S3 API
-	@$(BIN)/python -m pytest tests/integration
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/integration
 
 dags: $(VENV)/.test ## tests of whole DAGs
 	@$(BIN)/python -m pytest tests/dags
