@@ -22,7 +22,7 @@ def test_an_example_is_a_fleet_over_a_source_that_its_world_feeds(example):
     assert catalog.fleet(example.fleet).sources == (example.source,)
     fed = f"{example.database}_db" if example.database else "landing_store"
     assert catalog.source(example.source).connection == fed
-    assert example.database in OPERATIONAL
+    assert example.database in (None, *OPERATIONAL)
     assert example.checked(None) in example.world.FREQUENCIES
 
 
