@@ -72,7 +72,7 @@ def running(paths: Paths, *dags: str, preload: bool = True) -> Iterator[Stack]:
 def _restart_scheduler(stack: Stack) -> None:
     stack.processes.end(["scheduler"])
     ports = json.loads(stack.paths.ports.read_text())
-    env = components.airflow_env(stack.paths, stack.postgres, ports)
+    env = components.airflow_env(stack.paths, stack.postgres, ports, stack.settings)
     stack.processes.start("scheduler", [sys.executable, "-m", "airflow", "scheduler"], env)
     deadline = time.monotonic() + 120
     while stack.api.health().get("scheduler") != "healthy" and time.monotonic() < deadline:
