@@ -147,7 +147,8 @@ def _times(figures: Mapping[str, Any]) -> list[str]:
         (
             _name(key), _seconds(made["wall"]), f"{made['wall_low']:.1f}–{made['wall_high']:.1f}",
             f"{1000 * made['wall'] / figures['cells']:.0f}", _seconds(made["cpu"]),
-            _seconds(made["others_cpu"]), f"{made['peak_pss']:.0f}", _seconds(made.get("live_p50")), _seconds(made.get("live_p95")), str(int(made.get("published", 0)) or "–"),
+            _seconds(made["others_cpu"]), f"{made['peak_pss']:.0f}",
+            _seconds(made.get("live_p50")), _seconds(made.get("live_p95")), str(int(made.get("published", 0)) or "–"),
         )
         for key, made in figures["variants"].items()
     ]  # fmt: skip
