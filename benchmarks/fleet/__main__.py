@@ -45,10 +45,7 @@ def _child(module: str, refit: bool, *arguments: str) -> dict[str, Any]:
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         raise stacks.Failed(f"{module} {' '.join(arguments)} ended with code {child.returncode}.")
-    return {
-        "cpu": usage.ru_utime + usage.ru_stime, "peak_pss": watch.peak_pss, "peak_rss_sum": watch.peak_rss_sum,
-        "watch_cpu": watch.own_cpu,
-    }  # fmt: skip
+    return {"cpu": usage.ru_utime + usage.ru_stime, **watch.account()}
 
 
 def perennial(folders: Folders, refit: bool) -> dict[str, Any]:

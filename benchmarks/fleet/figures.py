@@ -19,8 +19,9 @@ def moment(text: str) -> float:
 def summary(run: Mapping[str, Any], cells: int, workers: int) -> dict[str, Any]:
     """A run's figures: seconds of wall and CPU, MB, seconds to live, and where the wall went."""
     made = {"textbook": _textbook, "perennial": _perennial}.get(run["part"], _loop)(run, cells, workers)
-    memory = {name: run[name] for name in ("peak_pss", "peak_rss_sum", "watch_cpu")}
-    return {"part": run["part"], "refit": run["refit"], **made, **memory}
+    watched = {name: run[name] for name in ("peak_pss", "peak_rss_sum", "watch_cpu")}
+    others = max(run["machine_cpu"] - (sum(run["cpu"].values()) if isinstance(run["cpu"], dict) else run["cpu"]), 0.0)
+    return {"part": run["part"], "refit": run["refit"], **made, **watched, "others_cpu": others}
 
 
 def _live(seconds: Iterable[float]) -> dict[str, float]:

@@ -60,6 +60,16 @@ def _memory(pid: int) -> tuple[float, float, float]:
     return pss / 1024, rss / 1024, peak / 1024
 
 
+def machine_cpu_seconds() -> float:
+    """CPU seconds that anybody has used on this machine since it started, or that its host kept for others."""
+    fields = dict(zip(("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal"), _cpu_line(), strict=False))
+    return sum(ticks for name, ticks in fields.items() if name not in ("idle", "iowait")) / TICKS
+
+
+def _cpu_line() -> list[int]:
+    return [int(ticks) for ticks in _lines("/proc/stat")[0].split()[1:]]
+
+
 @dataclass
 class Seen:
     """One process: its resident memory when first seen, its high-water mark and CPU when last seen."""
@@ -72,24 +82,34 @@ class Seen:
 
 @dataclass
 class Watch:
-    """Samples the memory of a changing set of processes, every other second, from inside a `with`."""
+    """Samples the memory of a changing set of processes, every other second, from inside a `with`; and the machine's CPU."""
 
     pids: Callable[[], Iterable[int]]
     seconds: float = 2.0
     peak_pss: float = 0.0
     peak_rss_sum: float = 0.0
     own_cpu: float = 0.0
+    machine_cpu: float = 0.0
     seen: dict[int, Seen] = field(default_factory=dict)
 
     def __enter__(self) -> "Watch":
         self._over = threading.Event()
+        self._started = machine_cpu_seconds()
         self._thread = threading.Thread(target=self._sample_all, daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.machine_cpu = machine_cpu_seconds() - self._started
         self._over.set()
         self._thread.join()
+
+    def account(self) -> dict[str, float]:
+        """What is kept of the watch: MB at the peak, its own CPU seconds, and everybody's."""
+        return {
+            "peak_pss": self.peak_pss, "peak_rss_sum": self.peak_rss_sum, "watch_cpu": self.own_cpu,
+            "machine_cpu": self.machine_cpu,
+        }  # fmt: skip
 
     def _sample_all(self) -> None:
         while not self._over.wait(self.seconds):

@@ -5,6 +5,7 @@ validated and announced; a first cycle publishes the champions; then the fresh r
 it leaves is kept as a template database and a folder, and each repetition begins with a copy of both.
 """
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -24,7 +25,7 @@ from fleet.folders import Folders, plant
 from fleet.world import FLEET, SOURCE
 from perennial.catalog import Catalog, load_catalog
 from perennial.resources import Resources
-from perennial.shell.database import migrate
+from perennial.shell.database import migrate, migrations
 from perennial.shell.store import open_store
 from perennial.steps import ingest
 from perennial.steps.plan import Request, plan
@@ -46,7 +47,7 @@ def prepare(folders: Folders, countries: tuple[str, ...], say: Any = print) -> N
     """Make the starting state where it is missing. An interrupted attempt is begun anew."""
     plant(folders.tree("perennial"), sorted((repo_folder() / "dags").glob("*.py")))
     plant(folders.tree("textbook"), sorted((Path(__file__).parent / "dags").glob("*.py")))
-    if folders.facts.exists():
+    if _is_of_today(folders):
         return
     shutil.rmtree(folders.perennial.state, ignore_errors=True)
     folders.perennial.make()
@@ -66,6 +67,18 @@ def prepare(folders: Folders, countries: tuple[str, ...], say: Any = print) -> N
         _as_joblib(folders, facts)
         _keep(folders, postgres)
     folders.facts.write_text(json.dumps(facts, indent=1, default=str))
+
+
+def _is_of_today(folders: Folders) -> bool:
+    """Whether a state is there that today's specs and migrations would make again."""
+    return folders.facts.exists() and json.loads(folders.facts.read_text()).get("made_of") == _made_of()
+
+
+def _made_of() -> str:
+    here = Path(__file__).parent
+    files = [here / "world.py", *sorted((here / "sources").glob("*.py")), *sorted((here / "models").rglob("*.py"))]
+    texts = [file.read_text() for file in files] + [text for _, text in migrations()]
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
 @contextmanager
@@ -156,7 +169,7 @@ def _facts(postgres: Postgres) -> dict[str, Any]:
         batches.setdefault(row["country"], []).append(row)
     champions = {f"{row['model']}/{row['country']}": row for row in rows_of(dsn, CHAMPIONS)}
     as_of = max(row["event_max"] for rows in batches.values() for row in rows)
-    return {"as_of": as_of, "batches": batches, "champions": champions}
+    return {"made_of": _made_of(), "as_of": as_of, "batches": batches, "champions": champions}
 
 
 def _as_joblib(folders: Folders, facts: dict[str, Any]) -> None:

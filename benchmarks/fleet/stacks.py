@@ -72,7 +72,7 @@ def running(paths: Paths, *dags: str, preload: bool = True) -> Iterator[Stack]:
 def _restart_scheduler(stack: Stack) -> None:
     stack.processes.end(["scheduler"])
     ports = json.loads(stack.paths.ports.read_text())
-    env = components.airflow_env(stack.paths, stack.postgres, ports)
+    env = components.airflow_env(stack.paths, stack.postgres, ports, stack.settings)
     stack.processes.start("scheduler", [sys.executable, "-m", "airflow", "scheduler"], env)
     deadline = time.monotonic() + 120
     while stack.api.health().get("scheduler") != "healthy" and time.monotonic() < deadline:
@@ -167,9 +167,7 @@ def perennial_cycle(stack: Stack) -> dict[str, Any]:
         "idle_cpu_per_second": {name: (before[name] - idle[name]) / idle_seconds for name in before},
         "trainers": [vars(seen) for pid, seen in watch.seen.items() if pid in trainers],
         "verifiers": [vars(seen) for seen in watch.seen.values() if seen.parent in trainers],
-        "peak_pss": watch.peak_pss,
-        "peak_rss_sum": watch.peak_rss_sum,
-        "watch_cpu": watch.own_cpu,
+        **watch.account(),
     }
 
 
@@ -186,9 +184,7 @@ def textbook_run(stack: Stack) -> dict[str, Any]:
         "run": next(run for run in runs(stack, TEXTBOOK) if run["run_id"] == run_id),
         "tasks": tasks,
         "cpu": {name: after[name] - before[name] for name in after},
-        "peak_pss": watch.peak_pss,
-        "peak_rss_sum": watch.peak_rss_sum,
-        "watch_cpu": watch.own_cpu,
+        **watch.account(),
     }
 
 
