@@ -21,8 +21,7 @@ from embedded.running import Stack, wanted_port
 from perennial.catalog import load_catalog
 from perennial.errors import PerennialError, RequestError
 from perennial.steps.plan import moment
-from worlds.flights import FlightsError
-from worlds.retail import RetailError
+from worlds.packaged import DataError
 
 GOOD, BAD, NO_SETUP, INTERRUPTED = 0, 1, 2, 130
 
@@ -52,7 +51,7 @@ def main() -> int:
         return VERBS[arguments.verb](arguments, console)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except (EmbeddedError, PerennialError, FlightsError, RetailError) as error:
+    except (EmbeddedError, PerennialError, DataError) as error:
         console.print(str(error), style="red", markup=False)
         return NO_SETUP
 

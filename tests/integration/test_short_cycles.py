@@ -77,7 +77,7 @@ def shop(postgres, keys, tmp_path_factory):
     recent = lines[lines["country"].isin(COUNTRIES) & (lines["invoice_date"] >= HISTORY)]
     cache = folder / "cache"
     cache.mkdir()
-    recent.to_parquet(cache / f"retail-{retail.SHA256[:12]}.parquet", index=False)
+    recent.to_parquet(cache / f"retail-{retail.DATA.sha256[:12]}.parquet", index=False)
     with closing(psycopg2.connect(postgres.dsn("postgres"))) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:

@@ -31,7 +31,7 @@ def cache(tmp_path):
     moments = pd.Series([NOON + number * DAY for number in range(6)]).astype("datetime64[us, UTC]")
     made = pd.DataFrame({"flight_id": range(1, 7), "scheduled_at": moments, "carrier": "UA", "flight": 1545, "origin": "EWR"})
     made = made.assign(dest="IAH", distance=1400, dep_delay=2.0, arr_delay=None, air_time=227.0)
-    made.to_parquet(tmp_path / f"flights-{flights.SHA256[:12]}.parquet")
+    made.to_parquet(tmp_path / f"flights-{flights.DATA.sha256[:12]}.parquet")
     return tmp_path
 
 
@@ -106,17 +106,3 @@ def test_a_flight_is_scheduled_in_utc_and_numbered_by_its_place():
     made = flights._parse(zipped.getvalue())
     assert made[["flight_id", "flight"]].to_numpy().tolist() == [[2, 8], [1, 7]]
     assert made["scheduled_at"].tolist() == [pd.Timestamp(f"2013-01-01T10:{minute}Z") for minute in (15, 59)]
-
-
-def test_missing_data_say_how_to_get_them(monkeypatch, tmp_path):
-    monkeypatch.setattr(flights, "find_spec", lambda name: None)
-    with pytest.raises(flights.FlightsError, match=r"make run.*requirements-example\.txt"):
-        flights.read_flights(tmp_path)
-
-
-def test_other_data_are_refused(monkeypatch, tmp_path):
-    other = tmp_path / "flights.csv.zip"
-    other.write_bytes(b"something else")
-    monkeypatch.setattr(flights, "_installed", lambda: other)
-    with pytest.raises(flights.FlightsError, match="not the file"):
-        flights.read_flights(tmp_path / "cache")

@@ -85,34 +85,10 @@ def test_the_steps_may_start_later():
     assert next(retail.steps(datetime(2011, 6, 1, tzinfo=UTC))) == datetime(2011, 6, 1, tzinfo=UTC)
 
 
-def test_missing_data_say_how_to_get_them(monkeypatch, tmp_path):
-    monkeypatch.setattr(retail, "find_spec", lambda name: None)
-    with pytest.raises(retail.RetailError, match=r"make run.*requirements-example\.txt"):
-        retail.read_lines(tmp_path)
-
-
-def test_other_data_are_refused(monkeypatch, tmp_path):
-    other = tmp_path / "online_retail.csv.xz"
-    other.write_bytes(b"something else")
-    monkeypatch.setattr(retail, "_installed", lambda: other)
-    with pytest.raises(retail.RetailError, match="not the file"):
-        retail.read_lines(tmp_path / "cache")
-
-
-def test_what_is_parsed_is_kept_for_the_next_time(monkeypatch, tmp_path):
-    (tmp_path / f"retail-{retail.SHA256[:12]}.parquet").write_bytes(_parquet())
-    monkeypatch.setattr(retail, "_installed", lambda: pytest.fail("the data were read again"))
-    assert retail.read_lines(tmp_path)["line_id"].tolist() == [1]
-
-
 def test_the_source_declares_the_replayed_table_and_has_no_faults():
     assert {column.name for column in order_lines.columns} == {*retail.COLUMNS, "changed_at"}
     assert order_lines.faults() == []
     assert len(order_lines.countries) == 43
-
-
-def _parquet() -> bytes:
-    return bytes(pd.DataFrame({"line_id": [1]}).to_parquet(None))
 
 
 def test_a_line_id_is_the_place_in_the_file_though_the_lines_are_sorted(tmp_path: Path):
