@@ -26,8 +26,8 @@ TYPES = {
 
 
 def schema_of(source: Source) -> pa.Schema:
-    """The Arrow schema of a source's rows."""
-    return pa.schema([pa.field(column.name, TYPES[column.type], column.nullable) for column in source.columns])
+    """The Arrow schema of a source's rows. Every column may lack values: what must not is told by the validation."""
+    return pa.schema([pa.field(column.name, TYPES[column.type]) for column in source.columns])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +36,18 @@ class LandedFile:
 
     path: Path
     rows: int
-    event_min: datetime
-    event_max: datetime
+    event_min: datetime | None
+    event_max: datetime | None
     sha256: str
     size: int
 
 
 class BatchWriter:
-    """Writes one country's batch to a local file, chunk by chunk."""
+    """Writes one country's batch to a local file, chunk by chunk; ``schema`` where it is not that of the source's rows."""
 
-    def __init__(self, path: Path, source: Source) -> None:
+    def __init__(self, path: Path, source: Source, schema: pa.Schema | None = None) -> None:
         self.path, self.event_time = path, source.event_time
-        self.file = pq.ParquetWriter(path, schema_of(source), compression="zstd")
+        self.file = pq.ParquetWriter(path, schema or schema_of(source), compression="zstd")
         self.rows = 0
         self.bounds: list[datetime] = []
 
@@ -56,7 +56,7 @@ class BatchWriter:
         self.file.write_table(table)
         self.rows += table.num_rows
         span = pc.min_max(table[self.event_time])
-        self.bounds += [span["min"].as_py(), span["max"].as_py()]
+        self.bounds += [moment for moment in (span["min"].as_py(), span["max"].as_py()) if moment is not None]
 
     def close(self) -> LandedFile:
         """Finish the file and describe it."""
@@ -66,8 +66,8 @@ class BatchWriter:
         return LandedFile(
             path=self.path,
             rows=self.rows,
-            event_min=min(self.bounds),
-            event_max=max(self.bounds),
+            event_min=min(self.bounds, default=None),
+            event_max=max(self.bounds, default=None),
             sha256=digest,
             size=self.path.stat().st_size,
         )
@@ -81,10 +81,31 @@ def open_batch(store: Store, object_key: str, sha256: str) -> pq.ParquetFile:
     return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
 
 
-def chunks(file: pq.ParquetFile) -> Iterator[pd.DataFrame]:
-    """A batch, row group by row group."""
+def fetch_batch(store: Store, object_key: str, sha256: str, path: Path) -> pq.ParquetFile:
+    """The same in a local file, so that memory holds only what is read of it."""
+    store.get_file(object_key, path)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != sha256:
+        raise StoreError(f"{store.url}/{object_key} is not what the ledger recorded. Restore it, or retract the batch.")
+    return pq.ParquetFile(path, memory_map=True, pre_buffer=False)
+
+
+def tables(file: pq.ParquetFile, rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """A batch in tables of so many rows at most."""
+    for part in file.iter_batches(rows, columns=columns, use_threads=False):
+        table = pa.Table.from_batches([part])
+        yield table.select(columns) if columns else table
+
+
+def rows_at(store: Store, batch: Any, source: Source, moments: pa.Array) -> Iterator[pa.Table]:
+    """Rows of a batch (``object_key``, ``sha256``) whose event time is one of the moments, table by table."""
+    file, wanted = open_batch(store, batch.object_key, batch.sha256), schema_of(source)
+    first, last = pc.min(moments).as_py(), pc.max(moments).as_py()
     for group in range(file.num_row_groups):
-        yield file.read_row_group(group, use_threads=False).to_pandas()
+        if _overlaps(file, group, source.event_time, first, last):
+            table = file.read_row_group(group, columns=wanted.names, use_threads=False).select(wanted.names).cast(wanted)
+            yield table.filter(pc.is_in(table[source.event_time], value_set=moments))
 
 
 def read_rows(
@@ -100,11 +121,11 @@ def read_rows(
             table = file.read_row_groups(groups, columns=needed, use_threads=False)
             times = table[source.event_time]
             tables.append(table.filter(pc.and_(pc.greater_equal(times, start), pc.less_equal(times, end))))
-    rows: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+    rows: pd.DataFrame = pa.concat_tables(tables, promote_options="default").to_pandas()
     return rows
 
 
 def _overlaps(file: pq.ParquetFile, group: int, event_time: str, start: datetime, end: datetime) -> bool:
     metadata = file.metadata.row_group(group)
     statistics = metadata.column(file.schema_arrow.get_field_index(event_time)).statistics
-    return statistics is None or (statistics.max >= start and statistics.min <= end)
+    return statistics is None or not statistics.has_min_max or (statistics.max >= start and statistics.min <= end)

@@ -20,6 +20,16 @@ def champion_of(database: Connection, cell: Cell) -> Any | None:
     return champion
 
 
+def reads_differently(database: Connection, champion: Any | None, last: Any) -> bool:
+    """Whether a person has since retracted a batch that the champion or the last verdict's challenger was trained on, or
+    accepted one that the challenger had to do without."""
+    version = champion.version if champion else None
+    row = fetch_one(
+        database, "reads_differently", challenger=last.challenger, champion=version, asked_at=last.decided_at
+    )  # fmt: skip
+    return bool(row.changed)
+
+
 def publish(
     database: Connection, cell: Cell, *, against_seq: int, champion: str | None, challenger: str, verdict: int,
     reason: str, run_id: str,

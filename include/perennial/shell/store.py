@@ -1,6 +1,7 @@
 """The object store, addressed by URL: ``s3://bucket/prefix`` or ``file:///folder``. Both keep one contract."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -65,7 +66,12 @@ class FolderStore:
             raise StoreError(f"{self.url}/{key} cannot be read: {error}.") from error
 
     def get_file(self, key: str, path: Path) -> None:
-        path.write_bytes(self.get(key))
+        try:
+            shutil.copyfile(self._path(key), path)
+        except FileNotFoundError as error:
+            raise ObjectMissing(f"{self.url}/{key} is not in the store.") from error
+        except OSError as error:
+            raise StoreError(f"{self.url}/{key} cannot be read: {error}.") from error
 
     def keys(self, prefix: str) -> list[str]:
         files = (path for path in self.root.rglob("*") if path.is_file() and not path.name.startswith(".tmp-"))

@@ -26,7 +26,7 @@ from perennial.resources import Resources
 from perennial.shell.database import Connection, Json, fetch, fetch_one, run
 from perennial.shell.keys import read_public_keys
 from perennial.shell.lake import read_rows
-from perennial.shell.registry import champion_of, publish
+from perennial.shell.registry import champion_of, publish, reads_differently
 from perennial.spec import Model, Source
 from perennial.steps.manifests import ManifestRef, load_fit
 from perennial.steps.publishing import SAMPLE_ROWS, Challenger, commit_artifact, write_pointer
@@ -211,8 +211,8 @@ def _columns(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _is_asked_anyway(job: Job, champion: Any | None, last: Any | None) -> bool:
-    """Whether the cell is forced, was never asked, or has waited for ``max_age``, whatever the number of new rows."""
-    if job.force or last is None:
+    """Whether the cell is forced, was never asked, reads other batches than it did, or has waited for ``max_age``."""
+    if job.force or last is None or reads_differently(job.database, champion, last):
         return True
     max_age = job.model.cadence.max_age
     return bool(champion and max_age and job.as_of - max(champion.judged_until, last.as_of) > max_age)

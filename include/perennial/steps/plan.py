@@ -11,6 +11,7 @@ from perennial.cell import Cell
 from perennial.errors import RequestError
 from perennial.resources import Resources
 from perennial.shell.database import Connection, Json, connect, fetch, fetch_one, run, transaction
+from perennial.shell.registry import reads_differently
 
 logger = logging.getLogger(__name__)
 
@@ -137,4 +138,7 @@ def _rows(ledgers: dict[str, dict[str, Any]], source: str, country: str) -> int:
 def _may_be_due(database: Connection, cell: Cell, as_of: datetime | None, request: Request) -> bool:
     """Whether the cell could be due by the ledger alone; the worker that takes it looks at its rows."""
     last = fetch_one(database, "last_verdict", model=cell.model, country=cell.country)
-    return request.force or last is None or (as_of is not None and as_of > last.as_of)
+    if request.force or last is None or (as_of is not None and as_of > last.as_of):
+        return True
+    champion = fetch_one(database, "champion_of", model=cell.model, country=cell.country)
+    return reads_differently(database, champion, last)

@@ -16,21 +16,100 @@ LEFT JOIN (SELECT seq, upper FROM batches WHERE source = %(source)s AND country 
     AS last ON true
 RETURNING seq;
 
--- undecided_batches: landed, not validated yet
-SELECT source, country, seq, rows, object_key, sha256 FROM batches
-WHERE source = %(source)s AND state = 'landed' ORDER BY rows DESC;
+-- undecided_batches: landed, not validated yet, each country's in their order
+SELECT source, country, seq, rows, upper, event_min, event_max, object_key, sha256, state, reason FROM batches
+WHERE source = %(source)s AND state = 'landed' ORDER BY country, seq;
 
--- decide_batch: accept or quarantine a landed batch
+-- held_batches: kept aside, of one country and number or of all
+SELECT source, country, seq, rows, upper, event_min, event_max, object_key, sha256, state, reason FROM batches
+WHERE source = %(source)s AND state = 'quarantined' AND country = coalesce(%(country)s, country)
+  AND seq = coalesce(%(seq)s, seq)
+ORDER BY country, seq;
+
+-- decide_batch: accept or quarantine a batch that is landed, or was kept aside and is validated again
 UPDATE batches SET state = %(state)s, reason = %(reason)s, report = %(report)s, decided_at = now()
-WHERE source = %(source)s AND country = %(country)s AND seq = %(seq)s AND state = 'landed';
+WHERE source = %(source)s AND country = %(country)s AND seq = %(seq)s AND state IN ('landed', 'quarantined');
 
--- batches_of: a country's ledger up to a number
-SELECT seq, state, rows, event_min, event_max, object_key, sha256 FROM batches
+-- forget_split: what an earlier validation of an undecided batch has kept aside
+DELETE FROM splits WHERE source = %(source)s AND country = %(country)s AND seq = %(seq)s;
+
+-- add_split: the two objects of a batch with rejected rows
+INSERT INTO splits (source, country, seq, rows, accepted_rows, rejected_rows, rejections, event_min, event_max, accepted_key,
+                    accepted_sha256, accepted_size, rejected_key, rejected_sha256, rejected_size)
+VALUES (%(source)s, %(country)s, %(seq)s, %(rows)s, %(accepted_rows)s, %(rejected_rows)s, %(rejections)s, %(event_min)s,
+        %(event_max)s, %(accepted_key)s, %(accepted_sha256)s, %(accepted_size)s, %(rejected_key)s, %(rejected_sha256)s,
+        %(rejected_size)s);
+
+-- recent_profiles: what a country's last accepted batches looked like, newest first
+SELECT upper, report -> 'profile' AS profile FROM batches
+WHERE source = %(source)s AND country = %(country)s AND seq < %(seq)s AND state = 'accepted' AND report ? 'profile'
+ORDER BY seq DESC LIMIT %(number)s;
+
+-- days_seen: rows by day of the events around some days, over a country's accepted batches
+SELECT day.key::date AS day, sum(day.value::bigint)::bigint AS rows
+FROM readable AS b, jsonb_each_text(b.report -> 'profile' -> 'days') AS day
+WHERE b.source = %(source)s AND b.country = %(country)s AND b.seq < %(seq)s AND b.state = 'accepted'
+  AND EXISTS (
+    SELECT FROM unnest(%(starts)s::date[], %(ends)s::date[]) AS wanted (first, last)
+    WHERE b.event_max >= wanted.first AND b.event_min < wanted.last + 1 AND day.key::date BETWEEN wanted.first AND wanted.last)
+GROUP BY day.key;
+
+-- first_event: since when a country's history reaches
+SELECT min(event_min) AS moment FROM readable
+WHERE source = %(source)s AND country = %(country)s AND seq < %(seq)s AND state = 'accepted';
+
+-- overlapping_batches: accepted batches before one with events in the same time, the newest ones
+SELECT seq, object_key, sha256, event_min, event_max FROM readable
+WHERE source = %(source)s AND country = %(country)s AND seq < %(seq)s AND state = 'accepted'
+  AND event_max >= %(event_min)s AND event_min <= %(event_max)s
+ORDER BY seq DESC LIMIT %(number)s;
+
+-- batch_of: one batch as it stands
+SELECT b.source, b.country, b.seq, b.state, b.reason, b.rows, s.accepted_rows, s.rejected_rows, s.rejections, s.rejected_key,
+       b.report -> 'profile' ? 'rows' AS is_validated
+FROM batches AS b LEFT JOIN splits AS s USING (source, country, seq)
+WHERE b.source = %(source)s AND b.country = %(country)s AND b.seq = %(seq)s;
+
+-- accept_batch: a person accepts what was kept aside
+UPDATE batches SET state = 'accepted', reason = %(reason)s, decided_at = clock_timestamp()
+WHERE source = %(source)s AND country = %(country)s AND seq = %(seq)s AND state = 'quarantined';
+
+-- retract_batch: a person takes an accepted batch back
+UPDATE batches SET state = 'retracted', reason = %(reason)s, decided_at = clock_timestamp()
+WHERE source = %(source)s AND country = %(country)s AND seq = %(seq)s AND state = 'accepted';
+
+-- add_batch_decision: who decided what about a batch, and why
+INSERT INTO batch_decisions (source, country, seq, decision, person, reason, overruled, versions)
+VALUES (%(source)s, %(country)s, %(seq)s, %(decision)s, %(person)s, %(reason)s, %(overruled)s, %(versions)s);
+
+-- versions_trained_on: versions whose snapshot reads a batch, champions first
+SELECT v.id, v.model, v.country, EXISTS (
+           SELECT FROM releases AS r
+           WHERE (r.model, r.country, r.to_version) = (v.model, v.country, v.id) AND NOT EXISTS (
+               SELECT FROM releases AS later
+               WHERE (later.model, later.country) = (r.model, r.country) AND later.seq > r.seq)) AS is_champion
+FROM versions AS v JOIN snapshots AS s ON s.id = v.snapshot
+JOIN readable AS b ON (b.source, b.country) = (s.source, s.country) AND b.seq <= s.last_seq AND b.seq <> ALL (s.excluded)
+                  AND b.event_max >= s.window_start AND b.event_min <= s.window_end
+WHERE b.source = %(source)s AND b.country = %(country)s AND b.seq = %(seq)s
+ORDER BY is_champion DESC, v.model, v.created_at DESC;
+
+-- reads_differently: whether batches that a cell's last challenger or its champion read, or did without, were decided anew
+SELECT EXISTS (
+    SELECT FROM versions AS v JOIN snapshots AS s ON s.id = v.snapshot
+    JOIN readable AS b ON (b.source, b.country) = (s.source, s.country) AND b.seq <= s.last_seq
+                      AND b.event_max >= s.window_start AND b.event_min <= s.window_end
+    WHERE v.id = %(challenger)s AND (b.state = 'accepted') = (b.seq = ANY (s.excluded))
+       OR v.id = %(champion)s AND b.state = 'retracted' AND b.seq <> ALL (s.excluded) AND b.decided_at > %(asked_at)s)
+    AS changed;
+
+-- batches_of: a country's ledger up to a number, as readers get it
+SELECT seq, state, rows, event_min, event_max, object_key, sha256 FROM readable
 WHERE source = %(source)s AND country = %(country)s AND seq <= %(last_seq)s ORDER BY seq;
 
 -- last_decided: per country, the last batch before the first that is not validated yet
 SELECT country, max(seq) AS last_seq, sum(rows) FILTER (WHERE state = 'accepted') AS rows
-FROM batches AS b
+FROM readable AS b
 WHERE source = %(source)s AND NOT EXISTS (
     SELECT FROM batches AS earlier
     WHERE earlier.source = b.source AND earlier.country = b.country AND earlier.seq <= b.seq AND earlier.state = 'landed')
@@ -38,11 +117,11 @@ GROUP BY country;
 
 -- as_of: the newest accepted event time of a source, capped by the source's own clock
 SELECT least(max(b.event_max), c.clock) AS as_of
-FROM batches AS b JOIN cursors AS c USING (source)
+FROM readable AS b JOIN cursors AS c USING (source)
 WHERE b.source = %(source)s AND b.state = 'accepted' GROUP BY c.clock;
 
 -- unannounced_batches: accepted, and not covered by a wake-up call
-SELECT country, seq, rows FROM batches AS b
+SELECT country, seq, rows FROM readable AS b
 WHERE source = %(source)s AND state = 'accepted' AND NOT EXISTS (
     SELECT FROM announcements AS a WHERE a.asset = %(asset)s AND a.item = b.country || '/' || b.seq)
 ORDER BY country, seq;
@@ -57,3 +136,13 @@ ON CONFLICT DO NOTHING;
 
 -- batches_by_state: how many batches of a source are in which state
 SELECT state, count(*) AS number FROM batches WHERE source = %(source)s GROUP BY state;
+
+-- ledger_balance: rows by country: what was landed, and what became of it
+SELECT b.source, b.country, sum(b.rows)::bigint AS landed,
+       coalesce(sum(b.rows) FILTER (WHERE b.state = 'landed'), 0)::bigint AS undecided,
+       coalesce(sum(r.rows) FILTER (WHERE b.state = 'accepted'), 0)::bigint AS accepted,
+       (coalesce(sum(b.rows) FILTER (WHERE b.state = 'quarantined'), 0)
+        + coalesce(sum(s.rejected_rows) FILTER (WHERE b.state IN ('accepted', 'retracted')), 0))::bigint AS quarantined,
+       coalesce(sum(r.rows) FILTER (WHERE b.state = 'retracted'), 0)::bigint AS retracted
+FROM batches AS b JOIN readable AS r USING (source, country, seq) LEFT JOIN splits AS s USING (source, country, seq)
+GROUP BY b.source, b.country ORDER BY b.source, b.country;

@@ -43,7 +43,7 @@ SELECT id FROM verdicts WHERE challenger = %(challenger)s AND against_seq = %(ag
   AND window_start = %(window_start)s AND window_end = %(window_end)s;
 
 -- last_verdict: what a cell was last asked, and what it had seen; a promotion that came to no end is asked again
-SELECT id, window_end, as_of, against_seq, rows, decision, scores, reason FROM verdicts AS v
+SELECT id, challenger, window_end, as_of, against_seq, rows, decision, scores, reason, decided_at FROM verdicts AS v
 WHERE model = %(model)s AND country = %(country)s AND (
     decision <> 'promote'
     OR EXISTS (SELECT FROM releases AS r WHERE (r.model, r.country, r.verdict) = (v.model, v.country, v.id))
