@@ -144,9 +144,7 @@ class NegativeMatchesRegex(ColumnPairMapMetricProvider):
     """Whether a number is negative only where a text says so."""
 
     condition_metric_name = "column_pair_values.negative_matches_regex"
-    condition_domain_keys = (
-        "batch_id", "table", "column_A", "column_B", "row_condition", "condition_parser", "ignore_row_if"
-    )  # fmt: skip
+    condition_domain_keys = ("batch_id", "table", "column_A", "column_B", "row_condition", "condition_parser")
     condition_value_keys = ("regex",)
 
     @column_pair_condition_partial(engine=PandasExecutionEngine)
@@ -162,4 +160,4 @@ class ExpectColumnPairValuesNegativeToMatchRegex(ColumnPairMapExpectation):
     regex: str
     map_metric: ClassVar[str] = "column_pair_values.negative_matches_regex"
     success_keys: ClassVar[tuple[str, ...]] = ("regex", "mostly")
-    ignore_row_if: str = "neither"
+    domain_keys: ClassVar[tuple[str, ...]] = ("batch_id", "column_A", "column_B", "row_condition", "condition_parser")

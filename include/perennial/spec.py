@@ -223,7 +223,8 @@ class Column:
 
     ``min_value``, ``max_value`` (numbers, or aware datetimes), ``value_set`` and ``regex`` mean what they mean in Great
     Expectations, and hold for the values that are there; ``nullable=False`` asks for one in every row. ``severity`` is what
-    happens where they do not hold: REJECT_ROW, QUARANTINE_BATCH or WARN.
+    happens where they do not hold: REJECT_ROW, QUARANTINE_BATCH or WARN. ``is_category``: the shares of its values are
+    compared with those before, as they are of every column with a ``value_set``.
     """
 
     name: str
@@ -234,6 +235,7 @@ class Column:
     value_set: tuple[Any, ...] = ()
     regex: str = ""
     severity: str = REJECT_ROW
+    is_category: bool = False
 
     def faults(self, where: str) -> list[Fault]:
         """What cannot hold for a column of this type."""

@@ -79,7 +79,7 @@ def test_a_model_names_its_fault(changes, what):
         ({"key": ()}, "key is empty"),
         ({"owner": "rangers"}, "owner is not an Owner"),
         ({"changed_at": "length"}, "length must be of type timestamp"),
-        ({"columns": (*sightings.columns, Column("note", "text"))}, "unknown column types: note text"),
+        ({"columns": (*sightings.columns, Column("note", "text"))}, "column note: unknown column type text"),
         ({"max_commit_lag": Seconds(-1)}, "max_commit_lag is negative"),
         ({"expectations": []}, "expectations is not a function"),
     ],

@@ -64,4 +64,5 @@ def without_revisions(
     """The copies among them whose key was not there before: neither earlier in the batch, whose rows' keys are ``keys`` by
     position, nor among ``earlier_keys``."""
     seen = pd.concat([earlier_keys, keys]).duplicated(keep="first").to_numpy()[len(earlier_keys) :]
-    return found[~seen[found]]
+    fresh: npt.NDArray[np.int64] = found[~seen[found]]
+    return fresh

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from perennial.core.findings import Finding
 from perennial.spec import QUARANTINE_BATCH, WARN, Checks, Source
 
-MANY = 50  # a column with more values than that has no categories
+MANY = 50
 LOOK = 2_000
 TEXT = 60
 WEEKS, SEASON = range(7, 36, 7), (357, 364, 371)  # days back: the same weekday lately, and around the same day a year ago
@@ -46,14 +46,12 @@ class Profiler:
     def __init__(self, source: Source) -> None:
         self.event_time = source.event_time
         self.columns = [column.name for column in source.columns]
-        self.categorical = {
-            column.name for column in source.columns if column.type in ("string", "bool") and column.name not in source.key
-        }
         self.rows = 0
         self.newest: datetime | None = None
         self.days: Counter[date] = Counter()
         self.nulls: Counter[str] = Counter()
-        self.categories: dict[str, Counter[str]] = {name: Counter() for name in sorted(self.categorical)}
+        categorical = [each.name for each in source.columns if each.value_set or each.is_category or each.type == "bool"]
+        self.categories: dict[str, Counter[str]] = {name: Counter() for name in (*categorical, source.country)}
 
     def add(self, table: pa.Table) -> None:
         """Look at some more rows."""
@@ -90,7 +88,7 @@ class Profiler:
                 self.categories[name][str(entry["values"])[:TEXT]] += entry["counts"]
             if len(self.categories[name]) <= MANY:
                 return
-        del self.categories[name]
+        del self.categories[name]  # too many values to be categories
 
 
 def _day(number: int) -> date:
@@ -179,7 +177,8 @@ def _shares(profile: Mapping[str, Any], past: Past, checks: Checks) -> list[Find
         found.append(_share(f"missing {name}", name, number, profile["rows"], told, checks))
     for name, counts in profile["categories"].items():
         told_by = [group for group in groups if _tell(group, "categories", name)]
-        for value in sorted({*counts, *(value for group in told_by for each in group for value in each["categories"][name])}):
+        known = {value for group in told_by for each in group for value in each["categories"][name]}
+        for value in sorted({*counts, *known}):
             told = [(sum(each["categories"][name].get(value, 0) for each in group), _rows(group)) for group in told_by]
             found.append(_share(f"{name} {value!r}", name, counts.get(value, 0), profile["rows"], told, checks))
     return [finding for finding in found if finding is not None]
@@ -218,7 +217,8 @@ def _share(
     if effect <= max(checks.shares.warn, scatter):
         return None
     limit = checks.shares.quarantine
-    extreme = limit is not None and effect > limit + scatter and len(past) >= LEAST_GROUPS
+    enough = len(past) >= LEAST_GROUPS and rows >= LEAST_ROWS
+    extreme = limit is not None and enough and effect > limit + scatter
     text = f"share of {what}: {share:.1%} of {rows:,} rows, {past[0][0]:.1%} to {past[-1][0]:.1%} before"
     return Finding(
         expectation="share", columns=(column,), severity=QUARANTINE_BATCH if extreme else WARN, success=False, rows=rows,

@@ -313,6 +313,6 @@ def _decide(
             run(database, "add_split", **named, **split)
         report = Json(verdict.report(profile))
         run(database, "decide_batch", state=verdict.state, reason=verdict.reason, report=report, **named)
-    log = logger.info if not verdict.reason else logger.warning
+    log = logger.info if verdict.state == "accepted" else logger.warning
     log("%s/%s batch %s, %s rows: %s. %s", batch.source, batch.country, batch.seq, batch.rows, verdict.state, verdict.reason)
     return verdict.state
