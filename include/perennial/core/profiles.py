@@ -140,10 +140,10 @@ def _volume(profile: Mapping[str, Any], past: Past, checks: Checks) -> Finding |
             continue
         seen, most = seen + total[day], most + usual[1]
         is_over = day < days[-1]  # events of the newest day may still come
-        too_few = is_over and _factor(usual[0], total[day]) > limit.warn
-        if too_few or _factor(total[day], usual[1]) > limit.warn:
+        too_few = is_over and _exceeds(usual[0], total[day], limit.warn)
+        if too_few or _exceeds(total[day], usual[1], limit.warn):
             odd.append(f"{day}: {total[day]:,} rows, {usual[0]:,} to {usual[1]:,} are usual")
-    flood = limit.quarantine is not None and _factor(seen, most) > limit.quarantine
+    flood = limit.quarantine is not None and _exceeds(seen, most, limit.quarantine)
     text = f"volume: {len(odd)} of {len(days)} days are unusual: {'; '.join(odd[:SHOWN])}{'; …' if odd[SHOWN:] else ''}"
     return Finding(
         expectation="volume", columns=(), severity=QUARANTINE_BATCH if flood else WARN, success=not odd and not flood,
@@ -161,10 +161,10 @@ def _usual(day: date, total: Mapping[date, int], since: date) -> tuple[int, int]
     return min(numbers), max(numbers)
 
 
-def _factor(larger: int, smaller: int) -> float:
-    """How many times as much it is, less what counts of that size scatter by themselves."""
+def _exceeds(larger: int, smaller: int, factor: float) -> bool:
+    """Whether it is more than so many times as much, and beyond what counts of that size scatter by themselves."""
     scatter = SIGMAS * math.sqrt(1 / (larger + 1) + 1 / (smaller + 1))
-    return math.exp(math.log((larger + 1) / (smaller + 1)) - scatter)
+    return math.log((larger + 1) / (smaller + 1)) > max(math.log(factor), scatter)
 
 
 def _shares(profile: Mapping[str, Any], past: Past, checks: Checks) -> list[Finding]:
