@@ -18,7 +18,7 @@ export GX_ANALYTICS_ENABLED := false
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run replay stop test check unit integration dags stack bench-ingest check-models new-model try audit freeze champions lock clean
+.PHONY: help setup run replay stop test check unit integration dags stack bench-ingest bench-validation check-models new-model try audit freeze champions lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -68,6 +68,9 @@ stack: $(VENV)/.test ## the real stack, two cycles of the real example
 
 bench-ingest: $(VENV)/.core ## ingest the whole shop: seconds and peak memory
 	@$(BIN)/python benchmarks/ingest.py
+
+bench-validation: $(VENV)/.core ## validation beside plain pandas and pandera: seconds and peak memory
+	@$(BIN)/python benchmarks/validation.py
 
 check-models: $(VENV)/.core ## check every spec and say what to mend
 	@$(BIN)/python -m perennial check-models

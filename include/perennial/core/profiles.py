@@ -162,9 +162,12 @@ def _usual(day: date, total: Mapping[date, int], since: date) -> tuple[int, int]
 
 
 def _exceeds(larger: int, smaller: int, factor: float) -> bool:
-    """Whether it is more than so many times as much, and beyond what counts of that size scatter by themselves."""
-    scatter = SIGMAS * math.sqrt(1 / (larger + 1) + 1 / (smaller + 1))
-    return math.log((larger + 1) / (smaller + 1)) > max(math.log(factor), scatter)
+    """Whether it is more than so many times as much, and beyond what counts of that size scatter by themselves.
+
+    The scatter by Anscombe's square root (1948), after which counts of every size vary alike.
+    """
+    sigmas = math.sqrt(2) * (math.sqrt(larger + 3 / 8) - math.sqrt(smaller + 3 / 8))
+    return (larger + 1) / (smaller + 1) > factor and sigmas > SIGMAS
 
 
 def _shares(profile: Mapping[str, Any], past: Past, checks: Checks) -> list[Finding]:
