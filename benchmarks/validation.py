@@ -126,10 +126,9 @@ def _plain_counts(frame: pd.DataFrame) -> list[int]:
     bad += [frame[name].isna() for name in ("number_0", "count_0", "kind", "code")]
     bad += [~frame[name].between(-50, 50) & frame[name].notna() for name in NUMBERS[:5]]
     bad += [~frame["count_0"].between(0, 1000) & frame["count_0"].notna()]
-    bad += [
-        ~frame[name].isin(values) & frame[name].notna() for name, values in (("kind", list("abcd")), ("flag", ["yes", "no"]))
-    ]
-    bad += [~frame[name].str.match(regex) & frame[name].notna() for name, regex in (("code", r"\d{6}$"), ("part", r"X\d{5}$"))]
+    sets, patterns = {"kind": list("abcd"), "flag": ["yes", "no"]}, {"code": r"\d{6}$", "part": r"X\d{5}$"}
+    bad += [~frame[name].isin(values) & frame[name].notna() for name, values in sets.items()]
+    bad += [~frame[name].str.match(regex) & frame[name].notna() for name, regex in patterns.items()]
     bad += [frame["code"].str.len() > 10]
     return [int(each.sum()) for each in bad]
 

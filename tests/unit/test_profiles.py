@@ -151,7 +151,7 @@ def test_a_newest_event_far_older_than_ever_is_noticed():
 
 def test_days_are_asked_for_around_the_batch_and_around_a_year_before():
     starts, ends = days_to_ask(profile(week(100)), [])
-    assert (starts[0], ends[0]) == (MONDAY - 35 * DAYS, MONDAY + 6 * DAYS)
+    assert (starts[0], ends[0]) == (MONDAY - 42 * DAYS, MONDAY + 6 * DAYS)
     assert (starts[1], ends[1]) == (MONDAY - 371 * DAYS, MONDAY - 351 * DAYS)
 
 

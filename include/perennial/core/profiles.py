@@ -21,7 +21,7 @@ from perennial.spec import QUARANTINE_BATCH, WARN, Checks, Source
 MANY = 50
 LOOK = 2_000
 TEXT = 60
-WEEKS, SEASON = range(7, 36, 7), (357, 364, 371)  # days back: the same weekday lately, and around the same day a year ago
+WEEKS, SEASON = range(0, 29, 7), (357, 364, 371)  # days back: the same weekday lately, and around the same day a year ago
 LEAST_WEEKS, LEAST_GROUPS, LEAST_ROWS = 3, 3, 100
 SIGMAS = 4.0  # of the scatter that the number of rows explains; rows come in clusters, which scatter more
 LEAST_WAIT = timedelta(hours=1)
@@ -102,7 +102,7 @@ def days_to_ask(profile: Mapping[str, Any], before: Iterable[Mapping[str, Any]])
     if not days:
         return [], []
     first, last = days[0], days[-1]
-    spans = [(first - timedelta(days=max(WEEKS)), last)]
+    spans = [(first - timedelta(days=max(WEEKS) + 14), last)]
     spans.append((first - timedelta(days=max(SEASON)), last - timedelta(days=min(SEASON))))
     return [start for start, _ in spans], [end for _, end in spans]
 
@@ -128,14 +128,15 @@ def _asked_days(profile: Mapping[str, Any], newest_before: Sequence[str]) -> lis
 def _volume(profile: Mapping[str, Any], past: Past, checks: Checks) -> Finding | None:
     newest_before = [earlier["newest"] for _, earlier in past.batches if earlier.get("newest")]
     days, limit = _asked_days(profile, newest_before), checks.volume
-    if not days or past.since is None or limit.warn is None:
+    if not days or not newest_before or past.since is None or limit.warn is None:
         return None
+    start = max(datetime.fromisoformat(text).date() for text in newest_before)
     own = {date.fromisoformat(day): number for day, number in profile["days"].items()}
     total = Counter(past.days)
     total.update(own)
     odd, seen, most = [], 0, 0
     for day in days:
-        usual = _usual(day, total, past.since)
+        usual = _usual(day, min(day, start), total, past.since)
         if usual is None:
             continue
         seen, most = seen + total[day], most + usual[1]
@@ -151,12 +152,14 @@ def _volume(profile: Mapping[str, Any], past: Past, checks: Checks) -> Finding |
     )  # fmt: skip
 
 
-def _usual(day: date, total: Mapping[date, int], since: date) -> tuple[int, int] | None:
-    """The fewest and the most rows of comparable days: the same weekday lately, and about a year ago; None for too few."""
-    lately = [before for days in WEEKS if (before := day - timedelta(days=days)) >= since]
+def _usual(day: date, start: date, total: Mapping[date, int], since: date) -> tuple[int, int] | None:
+    """The fewest and the most rows of comparable days: the same weekday in the weeks before ``start``, lest a long batch be
+    its own measure, and about a year ago. None where there are too few."""
+    same = start - timedelta(days=(start - day).days % 7 or 7)
+    lately = [before for days in WEEKS if since <= (before := same - timedelta(days=days))]
     if len(lately) < LEAST_WEEKS:
         return None
-    a_year_ago = [before for days in SEASON if (before := day - timedelta(days=days)) >= since]
+    a_year_ago = [before for days in SEASON if since <= (before := day - timedelta(days=days)) < start]
     numbers = [total.get(before, 0) for before in (*lately, *a_year_ago)]
     return min(numbers), max(numbers)
 
