@@ -88,7 +88,7 @@ def fetch_batch(store: Store, object_key: str, sha256: str, path: Path) -> pq.Pa
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != sha256:
         raise StoreError(f"{store.url}/{object_key} is not what the ledger recorded. Restore it, or retract the batch.")
-    return pq.ParquetFile(path, memory_map=True, pre_buffer=False)
+    return pq.ParquetFile(path, pre_buffer=False)
 
 
 def tables(file: pq.ParquetFile, rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:

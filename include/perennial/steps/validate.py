@@ -33,7 +33,7 @@ from perennial.steps.ingest import UNKNOWN_COUNTRY
 
 logger = logging.getLogger(__name__)
 
-TABLE_ROWS = 500_000
+TABLE_ROWS = 400_000
 OVERLAPPING = 100  # earlier batches that are searched for the originals of copies
 
 
