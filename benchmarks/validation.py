@@ -98,7 +98,7 @@ def ours(tables: list[pa.Table], suite: Suite) -> list[str]:
             trials[number].add(tables[number], tallies)
     states = []
     for trial in trials:
-        trial.copies = repeated(np.concatenate(trial.hashes), NO_HASHES)[:0]
+        trial.copies = repeated(np.concatenate(trial.hashes), NO_HASHES)
         unusual = compare(trial.profiler.profile(), CLOCK, Past(), source.checks)
         states.append(verdict_of([*trial.findings(), *unusual]).state)
     return states

@@ -1,10 +1,8 @@
 """The shop's real incidents, on its real rows, through the real DAG that takes them in."""
 
-import os
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -18,19 +16,29 @@ HISTORY, OVERLAP, NEW_YEAR = (
     datetime(2011, 1, 12, tzinfo=UTC),
 )
 NO_PRICE, VANISHED = "expect_column_values_to_be_between", "expect_column_pair_values_negative_to_match_regex"
-CACHE = Path(os.environ.get("PERENNIAL_TEST_CACHE", "/tmp/perennial-test-cache"))  # noqa: S108
 
 
 @pytest.fixture
-def shop(world):
+def shop(world, tmp_path):
     """A year of the shop's history, then the nine days in which its two yearly files overlap, then Christmas."""
     spec = replace(load_catalog().source("order_lines"), connection="zoo_db", max_commit_lag=timedelta(0))
     world.catalog = replace(world.catalog, sources={"sightings": spec, "order_lines": spec})
     retail.prepare(world.zoo)
     for moment in (HISTORY, OVERLAP, NEW_YEAR):
-        retail.advance(world.zoo, moment, CACHE)
+        retail.advance(world.zoo, moment, tmp_path / "cache")
         assert world.ingest() == ("success", {"land": "success", "validate": "success", "announce": "success"})
     return world
+
+
+@pytest.fixture
+def in_the_file(tmp_path):
+    """Counts the data set's own lines that meet a condition, up to the last day that was taken in."""
+    lines = retail.read_lines(tmp_path / "cache")
+
+    def count(condition, since=None, until=NEW_YEAR):
+        return int((condition(lines) & retail._within(lines["invoice_date"], since, until)).sum())
+
+    return count
 
 
 def rejections(shop, lower):
@@ -40,13 +48,7 @@ def rejections(shop, lower):
     return Counter(dict(shop.execute(shop.perennial, statement)))
 
 
-def in_the_file(condition, since=None, until=None):
-    lines = retail.read_lines(CACHE)
-    within = retail._within(lines["invoice_date"], since, until or NEW_YEAR)
-    return int((within & condition(lines)).sum())
-
-
-def test_each_incident_is_caught_and_the_closed_days_are_none(shop, tmp_path):
+def test_each_incident_is_caught_and_the_closed_days_are_none(shop, in_the_file, tmp_path):
     copied = in_the_file(lambda lines: lines.duplicated(lines.columns.drop("line_id").tolist()), HISTORY, OVERLAP)
     caught = rejections(shop, ">= 2")["copies"]
     assert copied > 22_000
