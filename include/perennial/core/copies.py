@@ -44,10 +44,9 @@ def _bits(values: pa.ChunkedArray) -> Hashes:
 
 def repeated(own: Hashes, earlier: Hashes) -> npt.NDArray[np.int64]:
     """Positions of a batch's rows that share their number with another one, or with an earlier batch's row."""
-    order = np.argsort(own, kind="stable")
-    same = own[order][1:] == own[order][:-1]
-    inside = np.union1d(order[1:][same], order[:-1][same])
-    return np.union1d(inside, np.flatnonzero(np.isin(own, earlier))) if len(earlier) else inside
+    ordered = np.sort(own)
+    shared = ordered[1:][ordered[1:] == ordered[:-1]]
+    return np.flatnonzero(np.isin(own, np.concatenate([shared, earlier])))
 
 
 def copies(rows: pd.DataFrame, earlier: pd.DataFrame, source: Source) -> npt.NDArray[np.int64]:

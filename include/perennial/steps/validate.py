@@ -124,7 +124,7 @@ def _validated(bench: Bench, batches: Sequence[Any]) -> Iterator[str]:
     for batch in batches:
         try:
             for each in _slices(bench, batch):
-                if sum(other.table.num_rows for other in [*pile, each]) > TABLE_ROWS and pile:
+                if pile and not _fits(pile, each):
                     yield from _judged(bench, pile)
                     pile = []
                 pile.append(each)
@@ -134,6 +134,12 @@ def _validated(bench: Bench, batches: Sequence[Any]) -> Iterator[str]:
             pile = [each for each in pile if each.open.batch != batch]
             yield _failed(bench, batch, error)
     yield from _judged(bench, pile)
+
+
+def _fits(pile: Sequence[Slice], each: Slice) -> bool:
+    """Whether a slice may join: a second one of a batch would save little, and cost the memory of both."""
+    rows = sum(other.table.num_rows for other in pile) + each.table.num_rows
+    return rows <= TABLE_ROWS and pile[-1].open is not each.open
 
 
 def _slices(bench: Bench, batch: Any) -> Iterator[Slice]:
@@ -147,7 +153,7 @@ def _slices(bench: Bench, batch: Any) -> Iterator[Slice]:
     if not left or any(finding.severity == QUARANTINE_BATCH for finding in columns):
         yield Slice(open=opened, table=wanted.empty_table(), is_last=True)
         return
-    for table in lake.tables(file, TABLE_ROWS, wanted.names):
+    for table in lake.tables(file, TABLE_ROWS // 2, wanted.names):
         left -= table.num_rows
         yield Slice(open=opened, table=table.cast(wanted), is_last=left == 0)
 
