@@ -26,7 +26,7 @@ def bars(variants: Mapping[str, Any], names: Mapping[str, str]) -> bytes:
         axes.annotate(f" {wall:.0f} s", (wall, place), va="bottom", fontsize=9)
     axes.set_xlabel("seconds for one cycle (textbook DAG: its train task also reads and writes files)")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right")
+    figure.legend(frameon=False, loc="outside upper right", ncols=2)
     written = io.BytesIO()
     figure.savefig(written, format="png", dpi=110)
     return written.getvalue()
