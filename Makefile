@@ -19,7 +19,7 @@ export GX_ANALYTICS_ENABLED := false
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run replay stop test in-process on-stacks check unit integration dags stack faults bench bench-ingest bench-kills bench-scale check-models new-model try audit freeze champions lock clean
+.PHONY: help setup run replay stop test in-process on-stacks check unit integration dags stack faults bench bench-ingest bench-kills bench-scale bench-validation check-models new-model try audit freeze champions lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -88,6 +88,9 @@ bench-ingest: $(VENV)/.core ## ingest the whole shop: seconds and peak memory
 
 bench-scale: $(VENV)/.core ## 200, 1,000 and 5,000 small cells in the real stack, and a registry of 1,000,000 outcomes
 	@PYTHONPATH=$(PYTHONPATH):$(CURDIR)/benchmarks $(BIN)/python -m scale
+
+bench-validation: $(VENV)/.core ## validation beside plain pandas and pandera: seconds and peak memory
+	@$(BIN)/python benchmarks/validation.py
 
 check-models: $(VENV)/.core ## check every spec and say what to mend
 	@$(BIN)/python -m perennial check-models

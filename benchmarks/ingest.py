@@ -18,7 +18,7 @@ from perennial.catalog import load_catalog
 from perennial.resources import Resources
 from perennial.shell.database import migrate
 from perennial.shell.store import open_store
-from perennial.steps import ingest
+from perennial.steps import ingest, validate
 from worlds import retail
 
 END = datetime(2012, 1, 1, tzinfo=UTC)
@@ -31,7 +31,7 @@ def measure(resources: Resources, answers: "multiprocessing.Queue[dict[str, floa
     started = time.perf_counter()
     rows = ingest.land(resources, source)
     landed = time.perf_counter()
-    states = ingest.validate(resources, source)
+    states = validate.validate(resources, source)
     answers.put(
         {
             "rows": sum(rows.values()),

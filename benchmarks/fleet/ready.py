@@ -27,14 +27,14 @@ from perennial.catalog import Catalog, load_catalog
 from perennial.resources import Resources
 from perennial.shell.database import migrate, migrations
 from perennial.shell.store import open_store
-from perennial.steps import ingest
+from perennial.steps import ingest, validate
 from perennial.steps.plan import Request, plan
 from perennial.steps.report import announce, report
 from perennial.steps.worker import work
 
 TEMPLATE = "perennial_ready"
 BATCHES = """
-SELECT country, object_key, sha256, rows, event_min, event_max FROM perennial.batches
+SELECT country, object_key, sha256, rows, event_min, event_max FROM perennial.readable
 WHERE state = 'accepted' ORDER BY country, seq
 """
 CHAMPIONS = """
@@ -159,7 +159,7 @@ def _ingest(resources: Resources, catalog: Catalog) -> None:
     source = catalog.source(SOURCE)
     time.sleep(source.max_commit_lag.total_seconds())
     ingest.land(resources, source)
-    ingest.validate(resources, source)
+    validate.validate(resources, source)
 
 
 def _facts(postgres: Postgres) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import psycopg2
 
 from perennial.catalog import Catalog
 from perennial.resources import Resources
-from perennial.steps import ingest
+from perennial.steps import ingest, validate
 
 ROWS = 300
 TABLE = """
@@ -30,4 +30,4 @@ def take_in(resources: Resources, catalog: Catalog) -> None:
     """Land and accept them."""
     source = catalog.source("pebbles")
     ingest.land(resources, source)
-    ingest.validate(resources, source)
+    validate.validate(resources, source)

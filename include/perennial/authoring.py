@@ -4,6 +4,7 @@ import importlib
 import os
 import sys
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ def check_models() -> str:
     models = [model for specs in catalog.fleets.values() for model in specs.models.values()]
     for model in models:
         faults += _recipe_faults(model)
+    faults += [fault for source in catalog.sources.values() for fault in _suite_faults(source)]
     faults += _address_faults(catalog)
     if os.environ.get("PERENNIAL_DATABASE_URL"):
         faults += [_missing_recipe(model, row.recipe) for model, row in _recipes_in_force() if not _has_code(model, row.recipe)]
@@ -94,6 +96,18 @@ def _recipe_faults(model: Model) -> list[Fault]:
     except Exception as error:
         what = f"estimator() cannot be built: {type(error).__name__}: {error}"
         return [Fault(where=model.where, what=what, fix="Mend estimator().")]
+    return []
+
+
+def _suite_faults(source: Source) -> list[Fault]:
+    """What is wrong with a source's expectations, found by building their suite."""
+    from perennial.core.expectations import Suite
+
+    try:
+        Suite(source, datetime.now(UTC))
+    except Exception as error:
+        what = f"expectations() cannot be used: {type(error).__name__}: {error}"
+        return [Fault(where=source.where, what=what.rstrip("."), fix="Mend expectations().")]
     return []
 
 

@@ -4,13 +4,15 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from perennial.errors import Fault
 
 METRICS = ("rmse", "mae", "log_loss", "brier")
 COLUMN_TYPES = ("string", "int64", "float64", "bool", "timestamp")
+REJECT_ROW, QUARANTINE_BATCH, WARN = "warning", "critical", "info"
+SEVERITIES = {REJECT_ROW: "REJECT_ROW", QUARANTINE_BATCH: "QUARANTINE_BATCH", WARN: "WARN"}
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 COUNTRY = re.compile(r"[A-Z]{2}")
 FILE_NAMES = {"csv": r".+\.csv(\.gz)?", "jsonl": r".+\.(jsonl|ndjson|json)(\.gz)?", "parquet": r".+\.parquet"}
@@ -76,6 +78,8 @@ class Gate:
     examples, such as a customer's id.
     ``max_refit_distance``: root mean square distance of served and judged predictions, in standard deviations
     of the target.
+    ``max_missing_labels``: the share of examples that may be without a target though their ``label_time`` has come: a
+    missing label is no "no", and examples without one are left out.
     """
 
     floor: float
@@ -86,6 +90,7 @@ class Gate:
     min_train_rows: int = 200
     cluster: str = "day"
     max_refit_distance: float = 0.5
+    max_missing_labels: float = 0.5
 
     def faults(self, where: str) -> list[Fault]:
         """Every bound that cannot be used."""
@@ -101,6 +106,11 @@ class Gate:
                 'Write "day", "hour" or a column.',
             ),
             (self.max_refit_distance > 0, "gate max_refit_distance is not positive", "Give e.g. 0.5."),
+            (
+                0 <= self.max_missing_labels <= 1,
+                f"gate max_missing_labels {self.max_missing_labels} is no share",
+                "Give e.g. 0.2.",
+            ),
         )
         return [Fault(where=where, what=what, fix=fix) for passed, what, fix in checks if not passed]
 
@@ -211,11 +221,87 @@ class Fleet:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a source and its type: string, int64, float64, bool or timestamp (UTC)."""
+    """A column of a source and its type: string, int64, float64, bool or timestamp (UTC); and which values it may hold.
+
+    ``min_value``, ``max_value`` (numbers, or aware datetimes), ``value_set`` and ``regex`` mean what they mean in Great
+    Expectations, and hold for the values that are there; ``nullable=False`` asks for one in every row. ``severity`` is what
+    happens where they do not hold: REJECT_ROW, QUARANTINE_BATCH or WARN. ``is_category``: the shares of its values are
+    compared with those before, as they are of every column with a ``value_set``.
+    """
 
     name: str
     type: str
     nullable: bool = True
+    min_value: Any = None
+    max_value: Any = None
+    value_set: tuple[Any, ...] = ()
+    regex: str = ""
+    severity: str = REJECT_ROW
+    is_category: bool = False
+
+    def faults(self, where: str) -> list[Fault]:
+        """What cannot hold for a column of this type."""
+        bounds = [bound for bound in (self.min_value, self.max_value) if bound is not None]
+        kinds = {"int64": (int, float), "float64": (int, float), "timestamp": (datetime,)}.get(self.type, ())
+        checks = (
+            (self.type in COLUMN_TYPES, f"unknown column type {self.type}", f"Use {', '.join(COLUMN_TYPES)}."),
+            (self.severity in SEVERITIES, f"unknown severity {self.severity!r}", f"Use {', '.join(SEVERITIES.values())}."),
+            (all(isinstance(bound, kinds) for bound in bounds), "bounds do not fit the type", "Use numbers or datetimes."),
+            (
+                all(bound.tzinfo for bound in bounds if isinstance(bound, datetime)),
+                "a bound has no time zone",
+                "Write datetime(…, tzinfo=UTC).",
+            ),
+            (not self.regex or self.type == "string", "a regex needs a string column", "Leave it out."),
+            (_is_regex(self.regex), f"{self.regex!r} is no regular expression", "Mend it."),
+        )
+        return [Fault(where=where, what=f"column {self.name}: {what}", fix=fix) for passed, what, fix in checks if not passed]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """From which deviation on a check warns, and from which it quarantines the batch. None: never."""
+
+    warn: float | None
+    quarantine: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checks:
+    """How a batch is compared with its country's accepted past. Deviations are effect sizes beyond what the number of rows
+    explains; most only warn, because a surprising batch is rarely a wrong one, and a held one keeps its country waiting.
+
+    ``volume``: factor between the rows of a day and those of the same weekday lately and of the same season a year ago;
+    only too many rows quarantine: what is missing may still come.
+    ``shares``: of nulls and categories, as Cohen's h beyond all of the last ``memory`` batches.
+    ``freshness``: how many times longer than ever the newest event has been waited for.
+    ``max_rejected``: the share of rejected rows above which the whole batch is kept aside.
+    ``copies``: what happens to rows like an earlier row in all but key and ``changed_at``, under a key not seen before.
+    WARN looks within the batch; REJECT_ROW and QUARANTINE_BATCH also into the accepted ones of the same time.
+    ``max_future``: how far an event may lie ahead of the source's clock. ``max_text``: characters of a text.
+    """
+
+    volume: Limit = Limit(2.0, 20.0)
+    shares: Limit = Limit(0.3, 1.5)
+    freshness: Limit = Limit(3.0)
+    memory: int = 20
+    max_rejected: float = 0.2
+    copies: str = WARN
+    max_future: timedelta = timedelta(days=1)
+    max_text: int = 10_000
+
+    def faults(self, where: str) -> list[Fault]:
+        """Every limit that cannot be used."""
+        limits = {"volume": self.volume, "shares": self.shares, "freshness": self.freshness}
+        checks = [
+            (0 <= self.max_rejected <= 1, f"max_rejected {self.max_rejected} is no share", "Give e.g. 0.2."),
+            (self.copies in SEVERITIES, f"unknown severity {self.copies!r}", f"Use {', '.join(SEVERITIES.values())}."),
+            (self.memory >= 1, f"memory is {self.memory}", "Give at least 1 batch."),
+            (self.max_text >= 1, f"max_text is {self.max_text}", "Give e.g. 10_000."),
+            (self.max_future >= timedelta(0), "max_future is negative", "Give e.g. Days(1)."),
+        ]
+        checks += [(isinstance(limit, Limit), f"{name} is not a Limit", "Write Limit(2.0).") for name, limit in limits.items()]
+        return [Fault(where=where, what=f"checks: {what}", fix=fix) for passed, what, fix in checks if not passed]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +310,10 @@ class Source:
 
     ``key`` and ``changed_at`` identify a change of a row; ``changed_at`` is ``timestamptz``, set no earlier than the
     start of the writing transaction. ``country`` is the column that ``countries`` maps to codes. ``expectations()``
-    returns Great Expectations objects. ``connection`` names an Airflow Connection.
+    returns row-wise Great Expectations objects beside those that ``columns`` imply; their ``severity`` says what happens
+    where they fail: REJECT_ROW, QUARANTINE_BATCH (Great Expectations' own default; ``mostly`` says from which share on) or
+    WARN. ``checks`` compare a batch with its country's past, ``country_checks`` by other limits for some countries.
+    ``connection`` names an Airflow Connection.
     """
 
     name: str
@@ -238,6 +327,8 @@ class Source:
     countries: Mapping[str, str]
     columns: tuple[Column, ...]
     expectations: Callable[[], list[Any]]
+    checks: Checks = Checks()
+    country_checks: Mapping[str, Checks] = field(default_factory=dict)
     max_commit_lag: timedelta = timedelta(seconds=5)
     schedule: str = "*/5 * * * *"
     where: str = field(default="", compare=False)
@@ -254,18 +345,18 @@ class Source:
         """Every fault of this spec that can be seen without the source."""
         types = {column.name: column.type for column in self.columns}
         missing = [name for name in (*self.key, self.event_time, self.changed_at, self.country) if name not in types]
-        unknown = [f"{name} {kind}" for name, kind in types.items() if kind not in COLUMN_TYPES]
         times = [name for name in (self.event_time, self.changed_at) if types.get(name, "timestamp") != "timestamp"]
         checks = (
             (_is_name(self.name), f"source name {self.name!r} is not a name", "Use lower case, digits and _."),
             (not missing, f"no Column for {', '.join(missing)}", "Declare it in columns."),
-            (not unknown, f"unknown column types: {', '.join(unknown)}", f"Use {', '.join(COLUMN_TYPES)}."),
             (not times, f"{', '.join(times)} must be of type timestamp", "Change the Column."),
             (bool(self.key), "key is empty", "Name the columns that identify a row."),
             (self.max_commit_lag >= timedelta(0), "max_commit_lag is negative", "Give e.g. Seconds(5)."),
             (callable(self.expectations), "expectations is not a function", "Write def expectations() in this file."),
         )
         found = [Fault(where=self.where, what=what, fix=fix) for passed, what, fix in checks if not passed]
+        found += [fault for column in self.columns for fault in column.faults(self.where)]
+        found += validation_faults(self.checks, self.country_checks, self.countries, self.where)
         return found + owner_faults(self.owner, self.where)
 
 
@@ -318,16 +409,28 @@ class FileSource(Source):
         checks = (
             (is_prefix, f"prefix {self.prefix!r} is no folder of a store", 'Write e.g. prefix="flights/".'),
             (self.format in FILE_NAMES, f"unknown format {self.format!r}", f"Use one of {', '.join(FILE_NAMES)}."),
-            (_is_pattern(self.pattern), f"pattern {self.pattern!r} is no regular expression", "Mend it, or leave it out."),
+            (_is_regex(self.pattern), f"pattern {self.pattern!r} is no regular expression", "Mend it, or leave it out."),
             (self.quiet >= timedelta(0), "quiet is negative", "Give e.g. Seconds(30)."),
         )
         found = [Fault(where=self.where, what=what, fix=fix) for passed, what, fix in checks if not passed]
         return super().faults() + found
 
 
-def _is_pattern(text: str) -> bool:
+def validation_faults(
+    checks: Checks, country_checks: Mapping[str, Checks], countries: Mapping[str, str], where: str
+) -> list[Fault]:
+    """What is wrong with how a source's batches are checked."""
+    strangers = sorted(set(country_checks) - set(countries.values()))
+    found = [fault for each in (checks, *country_checks.values()) for fault in each.faults(where)]
+    if strangers:
+        what = f"country_checks names {', '.join(strangers)}, which countries does not map to"
+        found.append(Fault(where=where, what=what, fix="Use codes of countries."))
+    return found
+
+
+def _is_regex(value: str) -> bool:
     try:
-        re.compile(text)
+        re.compile(value)
     except re.error:
         return False
     return True

@@ -26,9 +26,19 @@ INSERT INTO batches (source, country, seq, lower, upper, previous_upper, rows, e
 SELECT %(source)s, country, run, moment - interval '15 minutes', moment, CASE WHEN run > 1 THEN moment - interval '15 minutes' END,
        100 + run %% 50, moment - interval '20 minutes', moment - interval '5 minutes',
        'lake/' || country || '/' || run || '.parquet', lpad('batch-' || run, 64, '0'), 10000,
-       CASE WHEN run %% 1000 = 0 THEN 'quarantined' ELSE 'accepted' END, '', '[{"success": true, "expectation": "not null"}]',
+       CASE WHEN run %% 1000 = 0 THEN 'quarantined' ELSE 'accepted' END, '', jsonb_build_object('findings', '[{"success": true, "severity": "critical", "expectation": "not null"}]'::jsonb, 'profile',
+                          jsonb_build_object('rows', 100, 'days', jsonb_build_object(moment::date, 100), 'newest', moment)),
        moment, moment
 FROM past_runs, unnest(%(countries)s::text[]) AS country;
+
+INSERT INTO splits (source, country, seq, rows, accepted_rows, rejected_rows, rejections, event_min, event_max, accepted_key,
+                    accepted_sha256, accepted_size, rejected_key, rejected_sha256, rejected_size)
+SELECT source, country, seq, rows, rows - 5, 5, '{"not null": 5}', event_min, event_max, object_key || '.accepted', sha256, 9000,
+       object_key || '.rejected', sha256, 1000
+FROM batches WHERE source = %(source)s AND seq %% 10 = 3;
+
+INSERT INTO batch_decisions (source, country, seq, decision, person, reason, overruled)
+SELECT source, country, seq, 'accept', 'Ada', 'looked right', 'volume' FROM batches WHERE source = %(source)s AND seq %% 100 = 7;
 
 INSERT INTO snapshots (id, source, country, last_seq, excluded, window_start, window_end, rows, created_at)
 SELECT lpad('snapshot-' || country || '-' || run, 64, '0'), %(source)s, country, run, '{}', moment - interval '180 days', moment,

@@ -44,9 +44,9 @@ def ingest_dag(source: Source, doc: str) -> DAG:
         @task(trigger_rule="none_failed")
         def validate() -> dict[str, int]:
             """Accept or quarantine every landed batch."""
-            from perennial.steps import ingest
+            from perennial.steps.validate import validate as step
 
-            return stepping(ingest.validate, catalog().source(name))  # type: ignore[no-any-return]
+            return stepping(step, catalog().source(name))  # type: ignore[no-any-return]
 
         @task(trigger_rule="none_failed", outlets=[accepted(name)])
         def announce() -> list[str]:

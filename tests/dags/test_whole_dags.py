@@ -36,11 +36,11 @@ def test_ingest_without_new_rows_skips_its_tasks_and_is_no_failure(world):
 
 
 def test_ingest_validates_what_an_interrupted_run_has_landed(world):
-    from perennial.steps import ingest
+    from perennial.steps import validate
 
     world.see("Britain", range(3))
     with world.patch.context() as patch:
-        patch.setattr(ingest, "validate", lambda *_: None)
+        patch.setattr(validate, "validate", lambda *_: None)
         assert world.ingest()[1]["announce"] == "skipped"
     assert world.ingest() == ("success", {"land": "skipped", "validate": "success", "announce": "success"})
 

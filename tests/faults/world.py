@@ -26,7 +26,7 @@ from perennial.errors import PerennialError
 from perennial.resources import Resources
 from perennial.shell.database import connect, fetch
 from perennial.shell.store import open_store
-from perennial.steps import ingest
+from perennial.steps import ingest, validate
 from perennial.steps.audit import examine
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -79,7 +79,7 @@ class World:
         with self.session("shop") as cursor:
             execute_values(cursor, "INSERT INTO sightings (seen_at, country, length, weight) VALUES %s", rows)
         ingest.land(self.resources, self.catalog.source("sightings"))
-        ingest.validate(self.resources, self.catalog.source("sightings"))
+        validate.validate(self.resources, self.catalog.source("sightings"))
 
     def retrain(self, **conf: Any) -> str:
         """Start a run of the zoo over ten days more; returns its id."""

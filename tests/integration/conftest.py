@@ -22,7 +22,7 @@ from perennial.catalog import Catalog, load_catalog
 from perennial.resources import Resources
 from perennial.shell.database import connect, fetch, migrate
 from perennial.shell.store import open_store
-from perennial.steps import ingest
+from perennial.steps import ingest, validate
 from perennial.steps.plan import Request, plan
 from perennial.steps.report import report
 from perennial.steps.train import train
@@ -111,7 +111,7 @@ class Zoo:
         """Land and validate what is there."""
         source = self.catalog.source("sightings")
         ingest.land(self.resources, source)
-        ingest.validate(self.resources, source)
+        validate.validate(self.resources, source)
 
     def plan(self, **request: Any) -> str:
         """Plan a run; returns its id."""

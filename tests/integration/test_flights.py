@@ -11,7 +11,7 @@ from perennial.client import Champions
 from perennial.resources import Resources
 from perennial.shell.database import connect, fetch
 from perennial.shell.store import open_store
-from perennial.steps import ingest
+from perennial.steps import ingest, validate
 from perennial.steps.audit import examine
 from perennial.steps.plan import Request, plan
 from perennial.steps.report import report
@@ -47,7 +47,7 @@ def test_two_months_of_files_become_champions_and_are_judged_again(resources, ca
     for number, month in enumerate(MONTHS):
         assert flights.advance(resources.source_store("landing_store").url, month, tmp_path) > 20_000
         assert set(ingest.land(resources, catalog.source("flights"))) == {"EWR", "JFK", "LGA"}
-        assert ingest.validate(resources, catalog.source("flights")) == {"accepted": 3, "quarantined": 0}
+        assert validate.validate(resources, catalog.source("flights")) == {"accepted": 3, "quarantined": 0}
         ends.append(cycle(resources, catalog, f"flights/{number}"))
     assert [{(row.model, row.country) for row in rows} for rows in ends] == [CELLS, CELLS]
     assert {row.state for row in ends[0]} == {"published"}

@@ -16,7 +16,10 @@ from worlds.long_past import write_past
 
 OUTCOMES = 200_000
 MODELS, COUNTRIES = [f"model_{number:02}" for number in range(10)], [f"C{number:02}" for number in range(20)]
-BIG = ("announcements", "attempts", "batches", "messages", "outcomes", "releases", "snapshots", "verdicts", "versions")
+BIG = (
+    "announcements", "attempts", "batch_decisions", "batches", "messages", "outcomes", "releases", "snapshots", "splits",
+    "verdicts", "versions",
+)  # fmt: skip
 MAY_SCAN = {
     "audit_": "an audit looks at everything there is, by hand and read-only",
     "batches_by_state": "what a replay prints of a source, once a cycle",
@@ -42,7 +45,10 @@ FACTS = {
     "scores": Json({}), "seconds": 1.0, "seed": 0, "seq": 999, "served_until": NOW, "sha256": "s", "size": 1,
     "snapshot": "s", "source": "past", "sources": ["past", "past"], "state": "kept", "subject": "s", "tier": 1,
     "timings": Json({}), "to_version": VERSION, "tries": 1, "until": None, "upper": NOW, "verdict": 100, "version": VERSION,
-    "window_end": NOW, "window_start": NOW, "worker": "host:1", "against_seq": 0,
+    "window_end": NOW, "window_start": NOW, "worker": "host:1", "against_seq": 0, "accepted_key": "k", "accepted_rows": 1,
+    "accepted_sha256": "s", "accepted_size": 1, "ends": [NOW.date()], "number": 20, "overruled": "r", "rejected_key": "k",
+    "rejected_rows": 1, "rejected_sha256": "s", "rejected_size": 1, "rejections": Json({}), "starts": [NOW.date()],
+    "versions": [],
 }  # fmt: skip
 OWN = {
     "add_run": {"as_of": Json({})}, "announce": {"asset": "past released"},

@@ -11,7 +11,7 @@ from perennial.resources import Resources
 from perennial.shell.database import connect, fetch
 from perennial.shell.store import open_store
 from perennial.spec import Days, Seconds
-from perennial.steps import ingest
+from perennial.steps import ingest, validate
 from perennial.steps.audit import audit
 from perennial.steps.plan import Request, plan
 from perennial.steps.train import train
@@ -63,7 +63,7 @@ def cycles(resources, catalog, tmp_path_factory):
     for number in range(3):
         rows = advance(resources.source_dsn("rides_db"), END + Days(number), tmp_path_factory.mktemp("cache"), TWO)
         ingest.land(resources, source)
-        states = ingest.validate(resources, source)
+        states = validate.validate(resources, source)
         plan(resources, catalog, "ride_hailing", f"rides/{number}", Request())
         train(resources, catalog, f"rides/{number}")
         made.append((rows, states, ask(resources, "outcomes_of", run_id=f"rides/{number}")))

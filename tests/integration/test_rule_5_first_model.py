@@ -52,3 +52,19 @@ def test_a_later_first_model_gets_its_chance_when_the_data_are_good(zoo):
     cycle(zoo, range(3))
     outcome = cycle(zoo, range(3, 60))
     assert (outcome.state, outcome.release_seq) == ("published", 1)
+
+
+def examples(rows, as_of):
+    """Two thirds of the labels went missing on their way."""
+    return rows.assign(
+        event_time=rows["seen_at"], label_time=rows["seen_at"], target=rows["weight"].where(rows.index.to_series() % 3 == 0)
+    )  # fmt: skip
+
+
+def test_a_model_whose_labels_are_missing_is_not_judged_on_the_others(zoo):
+    zoo.edit(examples=examples)
+    outcome = cycle(zoo)
+    assert outcome.state == "inconclusive"
+    assert outcome.reason.startswith("Labels are missing: 800 of 1,200 examples whose label should be known have none (67%)")
+    edit_gate(zoo, max_missing_labels=0.7)
+    assert zoo.retrain()["weight/GB"].state == "published"

@@ -26,7 +26,7 @@ from perennial.errors import NothingToDo, RegistryError, StoreError
 from perennial.shell.database import connect
 from perennial.shell.lake import Reader
 from perennial.shell.store import open_store
-from perennial.steps import ingest, land_files, landing
+from perennial.steps import ingest, land_files, landing, validate
 from perennial.steps.audit import examine
 
 HEADER = "id,seen_at,country,length,weight"
@@ -65,7 +65,7 @@ class Inbox:
 
     def ingest(self) -> None:
         self.land()
-        ingest.validate(self.zoo.resources, self.source)
+        validate.validate(self.zoo.resources, self.source)
 
     def files(self) -> list[tuple[str, str]]:
         """Name and state of everything that was picked up, in order."""

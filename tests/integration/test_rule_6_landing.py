@@ -14,7 +14,7 @@ from conftest import DAY, START
 from perennial.errors import NothingToDo, RegistryError, SourceError, SourceMismatch
 from perennial.shell import postgres_source
 from perennial.spec import Column, Seconds
-from perennial.steps import ingest, landing
+from perennial.steps import ingest, landing, validate
 
 INSERT = "INSERT INTO sightings (id, seen_at, country, length, weight) VALUES (%s, '2026-01-09', 'Britain', 1, 2)"
 REVISE = "INSERT INTO sightings SELECT id, now(), seen_at, country, length, {weight} FROM sightings"
@@ -301,7 +301,7 @@ def test_a_validation_that_cannot_run_counts_as_failed(zoo):
     land(zoo)
     key = zoo.sql("SELECT object_key FROM batches WHERE country = 'FR'")[0].object_key
     zoo.resources.store.put(key, b"cut")
-    ingest.validate(zoo.resources, zoo.catalog.source("sightings"))
+    validate.validate(zoo.resources, zoo.catalog.source("sightings"))
     assert states(zoo) == {"GB": "accepted", "FR": "quarantined"}
     assert "could not run: StoreError" in reason(zoo, "FR")
 

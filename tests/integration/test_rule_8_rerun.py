@@ -7,7 +7,7 @@ from toolbox import GB, cycle, reader, releases
 
 from perennial.errors import NothingToDo
 from perennial.shell.database import migrate
-from perennial.steps import ingest
+from perennial.steps import ingest, validate
 from perennial.steps import report as report_step
 from perennial.steps.manifests import pointer_key
 from perennial.steps.plan import Request, plan
@@ -70,7 +70,7 @@ def test_retraining_on_the_same_rows_moves_nothing(ended):
 def test_validating_again_decides_nothing_again(ended):
     before = content(ended)
     with pytest.raises(NothingToDo):
-        ingest.validate(ended.resources, ended.catalog.source("sightings"))
+        validate.validate(ended.resources, ended.catalog.source("sightings"))
     assert content(ended) == before
 
 

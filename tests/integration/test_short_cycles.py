@@ -15,7 +15,7 @@ from perennial.resources import Resources
 from perennial.shell.database import connect, fetch
 from perennial.shell.store import open_store
 from perennial.spec import Seconds
-from perennial.steps import ingest
+from perennial.steps import ingest, validate
 from perennial.steps.audit import audit
 from perennial.steps.plan import Request, plan
 from perennial.steps.report import report
@@ -44,7 +44,7 @@ class Shop:
             return {}
         source = self.catalog.source("order_lines")
         ingest.land(self.resources, source)
-        ingest.validate(self.resources, source)
+        validate.validate(self.resources, source)
         run_id = f"shop/{next(self.numbers)}"
         plan(self.resources, self.catalog, "shop", run_id, Request(models=("price",)))
         train(self.resources, self.catalog, run_id)

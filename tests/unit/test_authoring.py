@@ -42,3 +42,17 @@ def test_the_addresses_of_fleets_and_sources_are_read_too(tree, checked):
     tree.write("models/zoo/__init__.py", FLEET.replace('Owner("keepers")', 'Owner("keepers", alerts=("mailto://",))'))
     tree.write("sources/sightings.py", SOURCE.replace('Owner("rangers")', 'Owner("rangers", alerts=("rangers",))'))
     assert [fault.partition(" of ")[2].partition(".")[0] for fault in checked()] == ["owner rangers", "owner keepers"]
+
+
+def test_expectations_that_cannot_be_used_are_a_fault_of_their_source(tree, checked):
+    path = tree.write("sources/sightings.py", SOURCE.replace("ExpectColumnValuesToNotBeNull", "ExpectColumnValuesToBeUnique"))
+    (fault,) = checked()
+    assert fault.startswith(f"{path}:")
+    assert (
+        "expectations() cannot be used: SourceMismatch: Source sightings: ExpectColumnValuesToBeUnique is not row-wise" in fault
+    )
+
+
+def test_a_severity_that_does_not_exist_is_a_fault_of_its_source(tree, checked):
+    tree.write("sources/sightings.py", SOURCE.replace("mostly=0.9", 'severity="drop it"'))
+    assert any("expectations() cannot be used: ValidationError" in line for line in checked())

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from toy_models.zoo.weight import weight
 
-from perennial.core.examples import checked_features, matured_examples
+from perennial.core.examples import checked_features, matured_examples, missing_labels
 from perennial.errors import ExamplesError
 from perennial.spec import Days
 
@@ -53,6 +53,13 @@ def test_examples_without_a_label_are_dropped(made):
     made.loc[made.index[:5], "target"] = float("nan")
     made.loc[made.index[5:8], "label_time"] = pd.NaT
     assert len(matured(made)) == len(made) - 8
+
+
+def test_missing_labels_are_counted_among_those_that_should_be_known(make_rows):
+    made = weight.examples(make_rows(3), None)
+    as_of, later = made["event_time"].max(), made["label_time"].where(made.index >= 10, made["label_time"] + Days(30))
+    made = made.assign(target=made["target"].where(made.index >= 15), label_time=later)
+    assert missing_labels(made, as_of) == (5, len(made) - 10)
 
 
 def test_examples_of_the_future_are_dropped(make_rows):

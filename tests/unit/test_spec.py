@@ -1,7 +1,7 @@
 """What a spec says about itself."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from toy_files import sightings_files
@@ -9,7 +9,7 @@ from toy_models.zoo import zoo
 from toy_models.zoo.weight import weight
 from toy_sources.sightings import sightings
 
-from perennial import Column, Days, Fleet, Gate, Minutes, Owner, Seconds
+from perennial import Checks, Column, Days, Fleet, Gate, Minutes, Owner, Seconds
 
 
 def whats(spec):
@@ -59,6 +59,7 @@ def test_two_specs_that_say_the_same_are_equal_wherever_they_stand():
         ({"gate": Gate(floor=1, min_rows=1)}, "gate min_rows 1 is below 2"),
         ({"gate": Gate(floor=1, min_clusters=1)}, "gate min_clusters 1 is below 2"),
         ({"gate": Gate(floor=1, min_train_rows=0)}, "gate min_train_rows 0 is below 1"),
+        ({"gate": Gate(floor=1, max_missing_labels=2)}, "gate max_missing_labels 2 is no share"),
         ({"gate": Gate(floor=1, max_refit_distance=0)}, "gate max_refit_distance is not positive"),
         ({"countries": ()}, "countries is empty"),
         ({"countries": "GB"}, "countries is not a tuple"),
@@ -72,6 +73,14 @@ def test_a_model_names_its_fault(changes, what):
     assert whats(replace(weight, **changes)) == [what]
 
 
+LATER = Column("later", "timestamp", min_value=datetime(2020, 1, 1))  # noqa: DTZ001
+
+
+def with_column(**changes):
+    """The toy source's columns, the last one changed."""
+    return (*sightings.columns[:-1], replace(sightings.columns[-1], **changes))
+
+
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
@@ -80,8 +89,18 @@ def test_a_model_names_its_fault(changes, what):
         ({"key": ()}, "key is empty"),
         ({"owner": "rangers"}, "owner is not an Owner"),
         ({"changed_at": "length"}, "length must be of type timestamp"),
-        ({"columns": (*sightings.columns, Column("note", "text"))}, "unknown column types: note text"),
+        ({"columns": (*sightings.columns, Column("note", "text"))}, "column note: unknown column type text"),
         ({"max_commit_lag": Seconds(-1)}, "max_commit_lag is negative"),
+        ({"columns": with_column(severity="drop it")}, "column weight: unknown severity 'drop it'"),
+        ({"columns": with_column(min_value="0")}, "column weight: bounds do not fit the type"),
+        ({"columns": with_column(regex="x")}, "column weight: a regex needs a string column"),
+        ({"columns": (*sightings.columns, Column("note", "string", regex="("))}, "column note: '(' is no regular expression"),
+        ({"columns": (*sightings.columns, LATER)}, "column later: a bound has no time zone"),
+        ({"checks": Checks(copies="no")}, "checks: unknown severity 'no'"),
+        ({"checks": Checks(max_rejected=2)}, "checks: max_rejected 2 is no share"),
+        ({"checks": Checks(volume=2.0)}, "checks: volume is not a Limit"),
+        ({"country_checks": {"GB": Checks(memory=0)}}, "checks: memory is 0"),
+        ({"country_checks": {"XX": Checks()}}, "country_checks names XX, which countries does not map to"),
         ({"expectations": []}, "expectations is not a function"),
     ],
 )

@@ -16,11 +16,32 @@ def matured_examples(examples: Callable[..., pd.DataFrame], rows: pd.DataFrame, 
 
     ``rows`` are the latest revisions indexed by the source's key. Raises ExamplesError, naming the model.
     """
+    return with_labels(made_examples(examples, rows, as_of, name), as_of)
+
+
+def made_examples(examples: Callable[..., pd.DataFrame], rows: pd.DataFrame, as_of: datetime, name: str) -> pd.DataFrame:
+    """What a recipe makes of the rows, checked: also examples without a label. Raises ExamplesError, naming the model."""
     made = examples(rows, as_of)
     _check(made, name)
-    known = made["target"].notna() & (made["label_time"] <= as_of) & (made["event_time"] <= as_of)
+    return made
+
+
+def with_labels(made: pd.DataFrame, as_of: datetime) -> pd.DataFrame:
+    """The examples with a known label, by event time."""
+    known = _is_due(made, as_of) & made["target"].notna()
     matured = made if known.all() else made[known]
     return matured if matured["event_time"].is_monotonic_increasing else matured.sort_values("event_time", kind="stable")
+
+
+def missing_labels(made: pd.DataFrame, as_of: datetime) -> tuple[int, int]:
+    """How many examples have no label though its time has come, and of how many. A missing label is no "no"."""
+    due = _is_due(made, as_of)
+    return int((due & made["target"].isna()).sum()), int(due.sum())
+
+
+def _is_due(made: pd.DataFrame, as_of: datetime) -> "pd.Series[bool]":
+    is_due: pd.Series[bool] = (made["label_time"] <= as_of) & (made["event_time"] <= as_of)
+    return is_due
 
 
 def checked_features(features: Callable[..., Any], examples: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -23,11 +23,12 @@ TYPES = {
     "bool": pa.bool_(),
     "timestamp": pa.timestamp("us", tz="UTC"),
 }
+Moments = tuple[datetime, datetime]
 
 
 def schema_of(source: Source) -> pa.Schema:
-    """The Arrow schema of a source's rows."""
-    return pa.schema([pa.field(column.name, TYPES[column.type], column.nullable) for column in source.columns])
+    """The Arrow schema of a source's rows. Every column may lack values: what must not is told by the validation."""
+    return pa.schema([pa.field(column.name, TYPES[column.type]) for column in source.columns])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +37,18 @@ class LandedFile:
 
     path: Path
     rows: int
-    event_min: datetime
-    event_max: datetime
+    event_min: datetime | None
+    event_max: datetime | None
     sha256: str
     size: int
 
 
 class BatchWriter:
-    """Writes one country's batch to a local file, chunk by chunk."""
+    """Writes one country's batch to a local file, chunk by chunk; ``schema`` where it is not that of the source's rows."""
 
-    def __init__(self, path: Path, source: Source) -> None:
+    def __init__(self, path: Path, source: Source, schema: pa.Schema | None = None) -> None:
         self.path, self.event_time = path, source.event_time
-        self.file = pq.ParquetWriter(path, schema_of(source), compression="zstd")
+        self.file = pq.ParquetWriter(path, schema or schema_of(source), compression="zstd")
         self.rows = 0
         self.bounds: list[datetime] = []
 
@@ -56,7 +57,7 @@ class BatchWriter:
         self.file.write_table(table)
         self.rows += table.num_rows
         span = pc.min_max(table[self.event_time])
-        self.bounds += [span["min"].as_py(), span["max"].as_py()]
+        self.bounds += [moment for moment in (span["min"].as_py(), span["max"].as_py()) if moment is not None]
 
     def close(self) -> LandedFile:
         """Finish the file and describe it."""
@@ -66,8 +67,8 @@ class BatchWriter:
         return LandedFile(
             path=self.path,
             rows=self.rows,
-            event_min=min(self.bounds),
-            event_max=max(self.bounds),
+            event_min=min(self.bounds, default=None),
+            event_max=max(self.bounds, default=None),
             sha256=digest,
             size=self.path.stat().st_size,
         )
@@ -82,10 +83,21 @@ def open_batch(store: Store, object_key: str, sha256: str) -> pq.ParquetFile:
     return pq.ParquetFile(file, pre_buffer=False)
 
 
-def chunks(file: pq.ParquetFile) -> Iterator[pd.DataFrame]:
-    """A batch, row group by row group."""
+def tables(file: pq.ParquetFile, rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """A batch in tables of so many rows at most."""
+    for part in file.iter_batches(rows, columns=columns, use_threads=False):
+        table = pa.Table.from_batches([part])
+        yield table.select(columns) if columns else table
+
+
+def rows_at(store: Store, batch: Any, source: Source, moments: pa.Array) -> Iterator[pa.Table]:
+    """Rows of a batch (``object_key``, ``sha256``) whose event time is one of the moments, table by table."""
+    file, wanted = open_batch(store, batch.object_key, batch.sha256), schema_of(source)
+    first, last = pc.min(moments).as_py(), pc.max(moments).as_py()
     for group in range(file.num_row_groups):
-        yield file.read_row_group(group, use_threads=False).to_pandas()
+        if _may_overlap(_event_times(file, group, source.event_time), first, last):
+            table = file.read_row_group(group, columns=wanted.names, use_threads=False).select(wanted.names).cast(wanted)
+            yield table.filter(pc.is_in(table[source.event_time], value_set=moments))
 
 
 def row_columns(source: Source, columns: Sequence[str]) -> set[str]:
@@ -98,12 +110,12 @@ def row_columns(source: Source, columns: Sequence[str]) -> set[str]:
 class _Batch:
     """Event times of each row group, None where the file does not say; and the groups that have been read."""
 
-    bounds: list[tuple[datetime, datetime] | None]
+    bounds: list[Moments | None]
     groups: dict[int, pa.Table]
 
     def overlapping(self, start: datetime, end: datetime) -> list[int]:
         """Row groups that may hold event times in [start, end]."""
-        return [number for number, span in enumerate(self.bounds) if span is None or (span[1] >= start and span[0] <= end)]
+        return [number for number, span in enumerate(self.bounds) if _may_overlap(span, start, end)]
 
 
 class Reader:
@@ -137,19 +149,22 @@ class Reader:
         file = open_batch(self.store, batch.object_key, batch.sha256)
         read = _Batch([_event_times(file, number, self.event_time) for number in range(file.num_row_groups)], {})
         for number in read.overlapping(start, end):
-            read.groups[number] = file.read_row_group(number, columns=self.schema.names, use_threads=False)
+            table = file.read_row_group(number, columns=self.schema.names, use_threads=False)
+            read.groups[number] = table.select(self.schema.names).cast(self.schema)
         return read
 
-    def _within(
-        self, table: pa.Table, bounds: tuple[datetime, datetime] | None, start: datetime, end: datetime
-    ) -> pa.Table:  # fmt: skip
+    def _within(self, table: pa.Table, bounds: Moments | None, start: datetime, end: datetime) -> pa.Table:
         if bounds is not None and start <= bounds[0] and bounds[1] <= end:
             return table
         times = table[self.event_time]
         return table.filter(pc.and_(pc.greater_equal(times, start), pc.less_equal(times, end)))
 
 
-def _event_times(file: pq.ParquetFile, group: int, event_time: str) -> tuple[datetime, datetime] | None:
+def _may_overlap(span: Moments | None, start: datetime, end: datetime) -> bool:
+    return span is None or (span[1] >= start and span[0] <= end)
+
+
+def _event_times(file: pq.ParquetFile, group: int, event_time: str) -> Moments | None:
     metadata = file.metadata.row_group(group)
     statistics = metadata.column(file.schema_arrow.get_field_index(event_time)).statistics
     return (statistics.min, statistics.max) if statistics is not None and statistics.has_min_max else None

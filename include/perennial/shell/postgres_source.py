@@ -90,11 +90,4 @@ def _select(source: Source) -> sql.Composed:
 def _table(rows: list[Any], source: Source) -> pa.Table:
     schema = schema_of(source)
     arrays = [pa.array(values, type=field.type) for values, field in zip(zip(*rows, strict=True), schema, strict=True)]
-    empty = [f.name for f, a in zip(schema, arrays, strict=True) if a.null_count and f.name in _required(source)]
-    if empty:
-        raise SourceMismatch(f"Source {source.name} holds rows without {', '.join(empty)}. Mend them; nothing was landed.")
     return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def _required(source: Source) -> tuple[str, ...]:
-    return (*source.key, source.event_time, source.changed_at)

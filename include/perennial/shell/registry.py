@@ -1,5 +1,6 @@
 """The registry's moves: who is champion, and the one INSERT that changes it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg2
@@ -7,7 +8,7 @@ from psycopg2 import errors
 
 from perennial.cell import Cell
 from perennial.errors import ArtifactError, Blocked, PerennialError, RegistryError, StaleVerdict
-from perennial.shell.database import Connection, fetch_one, run
+from perennial.shell.database import Connection, fetch, fetch_one, run
 
 BLOCKED = "PB001"
 
@@ -18,6 +19,14 @@ def champion_of(database: Connection, cell: Cell) -> Any | None:
     if champion is not None and champion.artifact_key is None:
         raise ArtifactError(f"The champion of {cell}, version {champion.version[:12]}, has no artifact on record.")
     return champion
+
+
+def reading_differently(database: Connection, cells: Sequence[Cell]) -> set[Cell]:
+    """The cells for which a person has since retracted a batch that the champion or the last verdict's challenger was trained
+    on, or accepted one that the challenger had to do without."""
+    models, countries = [cell.model for cell in cells], [cell.country for cell in cells]
+    rows = fetch(database, "reading_differently", models=models, countries=countries)
+    return {Cell(row.model, row.country) for row in rows}
 
 
 def publish(

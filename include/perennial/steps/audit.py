@@ -148,6 +148,7 @@ def _read(database: Connection, findings: Findings) -> Records:
     for rule, rows in by_rule:
         for row in rows:
             findings.add(rule, row.place, row.what)
+    _check_balance(fetch(database, "audit_balance"), findings)
     findings.seen.update(fetch_one(database, "audit_extent")._asdict())
     return Records(
         artifacts=fetch(database, "audit_artifacts"),
@@ -156,6 +157,14 @@ def _read(database: Connection, findings: Findings) -> Records:
         files=fetch(database, "audit_landed_files"),
         cursors={row.source: row.position for row in fetch(database, "audit_cursors")},
     )
+
+
+def _check_balance(rows: list[Any], findings: Findings) -> None:
+    """Landed is accepted, quarantined, retracted, or not decided yet."""
+    for row in rows:
+        told = row.undecided + row.accepted + row.quarantined + row.retracted
+        if row.landed != told:
+            findings.add(7, f"{row.source}/{row.country}", f"{row.landed} rows were landed, and {told} are accounted for")
 
 
 def _check_artifacts(resources: Resources, catalog: Catalog, rows: list[Any], findings: Findings, deep: bool) -> None:
@@ -314,8 +323,31 @@ def _landed_changes(resources: Resources, source: Source | None, landing: list[A
         outside = int(((moments < batch.lower) | (moments >= batch.upper)).sum())
         if outside:
             findings.add(6, where, f"{outside} of its changes are not from {batch.lower} to {batch.upper}")
+        if batch.rejected_rows is not None:
+            _check_split(resources, source, batch, changes, findings)
         parts.append(changes)
     return pd.concat(parts)
+
+
+def _check_split(resources: Resources, source: Source, batch: Any, landed: pd.DataFrame, findings: Findings) -> None:
+    """The accepted and the rejected rows of a batch are its rows, each in one of the two objects."""
+    where = f"{batch.source}/{batch.country} batch {batch.seq}"
+    parts = [_no_changes(source)]
+    for name in ("accepted", "rejected"):
+        rows, key, digest = (getattr(batch, f"{name}_{fact}") for fact in ("rows", "key", "sha256"))
+        if not rows:
+            continue
+        try:
+            file = open_batch(resources.store, key, digest)
+        except (StoreError, pa.ArrowInvalid) as error:
+            findings.add(7, where, f"its {name} rows cannot be read: {str(error).rstrip('.')}")
+            return
+        if file.metadata.num_rows != rows:
+            findings.add(7, where, f"{file.metadata.num_rows} rows are {name}, {rows} are on record")
+        parts.append(file.read(columns=[*source.key, source.changed_at], use_threads=False).to_pandas())
+    told = pd.concat(parts)[list(landed.columns)].sort_values([*landed.columns]).reset_index(drop=True)
+    if not told.equals(landed.astype(told.dtypes).sort_values([*landed.columns]).reset_index(drop=True)):
+        findings.add(7, where, "its accepted and its rejected rows together are not what was landed")
 
 
 def _no_changes(source: Source) -> pd.DataFrame:

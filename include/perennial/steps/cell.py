@@ -15,7 +15,7 @@ import pandas as pd
 from perennial.cell import Cell
 from perennial.core.artifacts import environment
 from perennial.core.comparison import Judgement, judge, rows_in_reach, too_few, too_few_to_train
-from perennial.core.examples import checked_features, matured_examples
+from perennial.core.examples import checked_features, made_examples, matured_examples, missing_labels, with_labels
 from perennial.core.metrics import METRICS, Floats
 from perennial.core.snapshots import Snapshot, latest_revisions, window_of
 from perennial.core.spans import Span, clusters_of, comparison_span, unseen_rows
@@ -26,7 +26,7 @@ from perennial.resources import Resources
 from perennial.shell.database import Connection, Json, fetch, fetch_one, run, transaction
 from perennial.shell.keys import read_public_keys
 from perennial.shell.lake import Reader, row_columns
-from perennial.shell.registry import champion_of, publish
+from perennial.shell.registry import champion_of, publish, reading_differently
 from perennial.spec import Model, Source
 from perennial.steps.manifests import ManifestRef, load_fit
 from perennial.steps.publishing import SAMPLE_ROWS, Challenger, commit_artifact, write_pointer
@@ -148,7 +148,11 @@ def _load(job: Job, champion: Any | None) -> Material | Outcome:
     if snapshot is None:
         return Outcome(state="skipped", reason=f"Source {job.source.name} has no accepted rows for {job.country}.")
     rows = latest_revisions(_read(job, snapshot, batches), job.source)
-    examples = matured_examples(job.model.examples, rows, job.as_of, job.model.name)
+    made = made_examples(job.model.examples, rows, job.as_of, job.model.name)
+    lacking = _lacking_labels(job, made)
+    if lacking:
+        return Outcome(state="inconclusive", reason=lacking)
+    examples = with_labels(made, job.as_of)
     span = _due_span(job, champion, examples)
     if isinstance(span, Outcome):
         return span
@@ -168,6 +172,17 @@ def _load(job: Job, champion: Any | None) -> Material | Outcome:
     if champion is not None and champion.version == _version_id(job, material):
         return Outcome(state="skipped", reason="Nothing has changed: the champion is this very version.")
     return material
+
+
+def _lacking_labels(job: Job, made: pd.DataFrame) -> str:
+    missing, due = missing_labels(made, job.as_of)
+    most = job.model.gate.max_missing_labels
+    if missing <= most * due:
+        return ""
+    return (
+        f"Labels are missing: {missing:,} of {due:,} examples whose label should be known have none ({missing / due:.0%}), "
+        f"max_missing_labels is {most:.0%}. Mend label_time or target in examples(), or the source."
+    )
 
 
 def _due_span(job: Job, champion: Any | None, examples: pd.DataFrame) -> Span | Outcome:
@@ -217,8 +232,8 @@ def _columns(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _is_asked_anyway(job: Job, champion: Any | None, last: Any | None) -> bool:
-    """Whether the cell is forced, was never asked, or has waited for ``max_age``, whatever the number of new rows."""
-    if job.force or last is None:
+    """Whether the cell is forced, was never asked, reads other batches than it did, or has waited for ``max_age``."""
+    if job.force or last is None or job.cell in reading_differently(job.database, [job.cell]):
         return True
     max_age = job.model.cadence.max_age
     return bool(champion and max_age and job.as_of - max(champion.judged_until, last.as_of) > max_age)

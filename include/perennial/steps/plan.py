@@ -11,6 +11,7 @@ from perennial.cell import Cell
 from perennial.errors import RequestError
 from perennial.resources import Resources
 from perennial.shell.database import Connection, Json, connect, fetch, fetch_one, run, transaction
+from perennial.shell.registry import reading_differently
 
 logger = logging.getLogger(__name__)
 
@@ -129,11 +130,11 @@ def _planned(
         for source in specs.sources
         for row in fetch(database, "decided_rows", source=source)
     }
-    planned = []
+    anew, planned = reading_differently(database, wanted), []
     for cell in wanted:
         source = specs.models[cell.model].source if cell.model in specs.models else ""
         accepted, last = rows.get((source, cell.country), 0), past[cell]
-        if cell.model in specs.refused or (accepted and _may_be_due(last.as_of, as_of[source], request)):
+        if cell.model in specs.refused or (accepted and _may_be_due(last.as_of, as_of[source], request, cell in anew)):
             planned.append((cell, source, last.seconds or SECONDS_PER_ROW * accepted))
     return planned
 
@@ -146,5 +147,5 @@ def _as_of(database: Connection, source: str, asked: datetime | None) -> datetim
     return newest if asked is None else min(newest, asked)
 
 
-def _may_be_due(asked: datetime | None, as_of: datetime | None, request: Request) -> bool:
-    return request.force or asked is None or (as_of is not None and as_of > asked)
+def _may_be_due(asked: datetime | None, as_of: datetime | None, request: Request, reads_anew: bool) -> bool:
+    return request.force or reads_anew or asked is None or (as_of is not None and as_of > asked)

@@ -1,7 +1,8 @@
 """Which rows a file that comes again under its name no longer holds.
 
 A row is vanished in a country when a former revision of the file landed its key there, the new one does not, and no other
-file has landed the key there since. What an accepted batch says is removed is not removed again.
+file has landed the key there since. What an accepted batch says is removed is not removed again, and its rejected rows count
+for nothing: they were never read.
 """
 
 from collections.abc import Iterator

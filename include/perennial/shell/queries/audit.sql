@@ -163,8 +163,19 @@ WHERE right(a.asset, 9) = ' accepted' AND NOT EXISTS (
     WHERE b.source || ' accepted' = a.asset AND b.country || '/' || b.seq = a.item AND b.state IN ('accepted', 'retracted'));
 
 -- audit_batches: every batch, by source and landing
-SELECT b.source, b.country, b.seq, b.lower, b.upper, b.rows, b.event_min, b.event_max, b.object_key, b.sha256, b.size
-FROM batches AS b ORDER BY b.source, b.lower, b.upper, b.country, b.seq;
+SELECT b.source, b.country, b.seq, b.lower, b.upper, b.rows, b.object_key, b.sha256, b.size, s.accepted_rows, s.accepted_key,
+       s.accepted_sha256, s.rejected_rows, s.rejected_key, s.rejected_sha256
+FROM batches AS b LEFT JOIN splits AS s USING (source, country, seq) ORDER BY b.source, b.lower, b.upper, b.country, b.seq;
+
+-- audit_balance: rule 7: rows by country: what was landed, and what became of it
+SELECT b.source, b.country, sum(b.rows)::bigint AS landed,
+       coalesce(sum(b.rows) FILTER (WHERE b.state = 'landed'), 0)::bigint AS undecided,
+       coalesce(sum(r.rows) FILTER (WHERE b.state = 'accepted'), 0)::bigint AS accepted,
+       (coalesce(sum(b.rows) FILTER (WHERE b.state = 'quarantined'), 0)
+        + coalesce(sum(s.rejected_rows) FILTER (WHERE b.state IN ('accepted', 'retracted')), 0))::bigint AS quarantined,
+       coalesce(sum(r.rows) FILTER (WHERE b.state = 'retracted'), 0)::bigint AS retracted
+FROM batches AS b JOIN readable AS r USING (source, country, seq) LEFT JOIN splits AS s USING (source, country, seq)
+GROUP BY b.source, b.country ORDER BY b.source, b.country;
 
 -- audit_cursors: how far each source has landed
 SELECT source, position FROM cursors ORDER BY source;
@@ -180,8 +191,18 @@ SELECT source || '/' || country, concat('batch ', seq, ' is ', state, ' and was 
 FROM batches WHERE (state = 'landed') <> (decided_at IS NULL)
 UNION ALL
 SELECT source || '/' || country, concat('batch ', seq, ' is accepted, but no validation it passed is on record')
-FROM batches
-WHERE state = 'accepted' AND reason = '' AND (report = '[]' OR report @? '$[*] ? (@.success != true)')
+FROM batches AS b
+WHERE state = 'accepted'
+  AND (NOT report @? '$.findings[*]' OR report @? '$.findings[*] ? (@.success != true && @.severity == "critical")')
+  AND NOT EXISTS (SELECT FROM batch_decisions AS d
+                  WHERE (d.source, d.country, d.seq, d.decision) = (b.source, b.country, b.seq, 'accept'))
+UNION ALL
+SELECT b.source || '/' || b.country, concat('batch ', b.seq, ' is ', b.state, ', but every row of it was rejected')
+FROM batches AS b JOIN splits AS s USING (source, country, seq)
+WHERE b.state IN ('accepted', 'retracted') AND s.accepted_rows = 0
+UNION ALL
+SELECT source || '/' || country, concat('batch ', seq, ' has rejected rows, and no expectation they broke is on record')
+FROM splits WHERE rejections = '{}'
 UNION ALL
 SELECT s.source || '/' || s.country, concat('snapshot ', left(s.id, 12), ' reads batch ', b.seq, ', which was ', b.state)
 FROM snapshots AS s

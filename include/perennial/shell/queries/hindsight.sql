@@ -10,7 +10,7 @@ FROM releases AS r JOIN versions AS v ON v.id = r.to_version
 WHERE r.model = %(model)s AND r.country = %(country)s ORDER BY r.seq;
 
 -- accepted_batches: a country's accepted batches, and since when
-SELECT seq, rows, event_min, event_max, object_key, sha256, decided_at FROM batches
+SELECT seq, rows, event_min, event_max, object_key, sha256, decided_at FROM readable
 WHERE source = %(source)s AND country = %(country)s AND state = 'accepted' ORDER BY seq;
 
 -- endings_of: how often a cell's runs ended how, and the last reason of each

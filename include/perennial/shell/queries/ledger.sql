@@ -16,16 +16,103 @@ LEFT JOIN (SELECT seq, upper FROM batches WHERE source = %(source)s AND country 
     AS last ON true
 RETURNING seq;
 
--- undecided_batches: landed, not validated yet
-SELECT source, country, seq, rows, object_key, sha256 FROM batches
-WHERE source = %(source)s AND state = 'landed' ORDER BY rows DESC;
+-- undecided_batches: landed, not validated yet, each country's in their order
+SELECT source, country, seq, rows, upper, event_min, event_max, object_key, sha256, state, reason FROM batches
+WHERE source = %(source)s AND state = 'landed' ORDER BY country, seq;
 
--- decide_batch: accept or quarantine a landed batch
+-- held_batches: kept aside, of one country and number or of all
+SELECT source, country, seq, rows, upper, event_min, event_max, object_key, sha256, state, reason FROM batches
+WHERE source = %(source)s AND state = 'quarantined' AND country = coalesce(%(country)s, country)
+  AND seq = coalesce(%(seq)s, seq)
+ORDER BY country, seq;
+
+-- decide_batch: accept or quarantine a batch that is landed, or was kept aside and is validated again
 UPDATE batches SET state = %(state)s, reason = %(reason)s, report = %(report)s, decided_at = now()
-WHERE source = %(source)s AND country = %(country)s AND seq = %(seq)s AND state = 'landed';
+WHERE source = %(source)s AND country = %(country)s AND seq = %(seq)s AND state IN ('landed', 'quarantined');
 
--- batches_of: a country's ledger up to a number
-SELECT seq, state, rows, event_min, event_max, object_key, sha256 FROM batches
+-- forget_split: what an earlier validation of an undecided batch has kept aside
+DELETE FROM splits WHERE source = %(source)s AND country = %(country)s AND seq = %(seq)s;
+
+-- add_split: the two objects of a batch with rejected rows
+INSERT INTO splits (source, country, seq, rows, accepted_rows, rejected_rows, rejections, event_min, event_max, accepted_key,
+                    accepted_sha256, accepted_size, rejected_key, rejected_sha256, rejected_size)
+VALUES (%(source)s, %(country)s, %(seq)s, %(rows)s, %(accepted_rows)s, %(rejected_rows)s, %(rejections)s, %(event_min)s,
+        %(event_max)s, %(accepted_key)s, %(accepted_sha256)s, %(accepted_size)s, %(rejected_key)s, %(rejected_sha256)s,
+        %(rejected_size)s);
+
+-- recent_profiles: what a country's last accepted batches looked like, newest first
+SELECT upper, report -> 'profile' AS profile FROM batches
+WHERE source = %(source)s AND country = %(country)s AND seq < %(seq)s AND state = 'accepted' AND report ? 'profile'
+ORDER BY seq DESC LIMIT %(number)s;
+
+-- days_seen: rows by day of the events around some days, over a country's accepted batches
+SELECT day.key::date AS day, sum(day.value::bigint)::bigint AS rows
+FROM readable AS b, jsonb_each_text(b.report -> 'profile' -> 'days') AS day
+WHERE b.source = %(source)s AND b.country = %(country)s AND b.seq < %(seq)s AND b.state = 'accepted'
+  AND EXISTS (
+    SELECT FROM unnest(%(starts)s::date[], %(ends)s::date[]) AS wanted (first, last)
+    WHERE b.event_max >= wanted.first AND b.event_min < wanted.last + 1 AND day.key::date BETWEEN wanted.first AND wanted.last)
+GROUP BY day.key;
+
+-- first_event: since when a country's history reaches
+SELECT min(event_min) AS moment FROM readable
+WHERE source = %(source)s AND country = %(country)s AND seq < %(seq)s AND state = 'accepted';
+
+-- overlapping_batches: accepted batches before one with events in the same time, the newest ones
+SELECT seq, object_key, sha256, event_min, event_max FROM readable
+WHERE source = %(source)s AND country = %(country)s AND seq < %(seq)s AND state = 'accepted'
+  AND event_max >= %(event_min)s AND event_min <= %(event_max)s
+ORDER BY seq DESC LIMIT %(number)s;
+
+-- batch_of: one batch as it stands
+SELECT b.source, b.country, b.seq, b.state, b.reason, b.rows, s.accepted_rows, s.rejected_rows, s.rejections, s.rejected_key,
+       b.report -> 'profile' ? 'rows' AS is_validated
+FROM batches AS b LEFT JOIN splits AS s USING (source, country, seq)
+WHERE b.source = %(source)s AND b.country = %(country)s AND b.seq = %(seq)s;
+
+-- accept_batch: a person accepts what was kept aside
+UPDATE batches SET state = 'accepted', reason = %(reason)s, decided_at = clock_timestamp()
+WHERE source = %(source)s AND country = %(country)s AND seq = %(seq)s AND state = 'quarantined';
+
+-- retract_batch: a person takes an accepted batch back
+UPDATE batches SET state = 'retracted', reason = %(reason)s, decided_at = clock_timestamp()
+WHERE source = %(source)s AND country = %(country)s AND seq = %(seq)s AND state = 'accepted';
+
+-- add_batch_decision: who decided what about a batch, and why
+INSERT INTO batch_decisions (source, country, seq, decision, person, reason, overruled, versions)
+VALUES (%(source)s, %(country)s, %(seq)s, %(decision)s, %(person)s, %(reason)s, %(overruled)s, %(versions)s);
+
+-- versions_trained_on: versions whose snapshot reads a batch, champions first
+SELECT v.id, v.model, v.country, v.id = (
+           SELECT r.to_version FROM releases AS r
+           WHERE r.model = v.model AND r.country = v.country ORDER BY r.seq DESC LIMIT 1) IS TRUE AS is_champion
+FROM readable AS b
+JOIN snapshots AS s ON s.source = b.source AND s.country = b.country AND s.last_seq >= b.seq AND b.seq <> ALL (s.excluded)
+                   AND b.event_max >= s.window_start AND b.event_min <= s.window_end
+JOIN versions AS v ON v.snapshot = s.id
+WHERE b.source = %(source)s AND b.country = %(country)s AND b.seq = %(seq)s
+ORDER BY is_champion DESC, v.model, v.created_at DESC;
+
+-- reading_differently: of some cells those whose last challenger or champion read batches, or did without, that a person decided anew
+SELECT c.model, c.country
+FROM unnest(%(models)s::text[], %(countries)s::text[]) AS c (model, country)
+CROSS JOIN LATERAL (
+    SELECT v.challenger, v.decided_at FROM settled_verdicts AS v
+    WHERE v.model = c.model AND v.country = c.country ORDER BY v.id DESC LIMIT 1) AS last
+LEFT JOIN LATERAL (
+    SELECT r.to_version FROM releases AS r
+    WHERE r.model = c.model AND r.country = c.country ORDER BY r.seq DESC LIMIT 1) AS champion ON true
+WHERE (SELECT count(*)
+       FROM versions AS v JOIN snapshots AS s ON s.id = v.snapshot
+       JOIN batch_decisions AS d ON d.source = s.source AND d.country = s.country AND d.seq <= s.last_seq
+       JOIN readable AS b ON b.source = d.source AND b.country = d.country AND b.seq = d.seq
+       WHERE v.id IN (last.challenger, champion.to_version) AND b.event_max >= s.window_start AND b.event_min <= s.window_end
+         AND (v.id = last.challenger AND (b.state = 'accepted') = (b.seq = ANY (s.excluded))
+              OR v.id = champion.to_version AND b.state = 'retracted' AND b.seq <> ALL (s.excluded)
+                 AND b.decided_at > last.decided_at)) > 0;
+
+-- batches_of: a country's ledger up to a number, as readers get it
+SELECT seq, state, rows, event_min, event_max, object_key, sha256 FROM readable
 WHERE source = %(source)s AND country = %(country)s AND seq <= %(last_seq)s ORDER BY seq;
 
 -- last_decided: per country, the last batch before the first that is not validated yet
@@ -42,23 +129,31 @@ CROSS JOIN LATERAL (
 SELECT c.country, sum(last.rows)::bigint AS rows
 FROM countries_landed(%(source)s) AS c
 CROSS JOIN LATERAL (
-    SELECT b.rows FROM batches AS b
+    SELECT b.rows FROM readable AS b
     WHERE b.source = %(source)s AND b.country = c.country AND b.state = 'accepted' AND b.seq < coalesce((
         SELECT min(landed.seq) FROM batches AS landed
         WHERE landed.source = %(source)s AND landed.country = c.country AND landed.state = 'landed'), 2147483647)
     ORDER BY b.seq DESC LIMIT 100) AS last
 GROUP BY c.country;
 
--- as_of: the newest accepted event time of a source, capped by the source's own clock
-SELECT least(newest.event_max, c.clock) AS as_of
+-- as_of: the newest accepted event time of a source, of whole batches and of split ones, capped by the source's own clock
+SELECT least(greatest(whole.event_max, part.event_max), c.clock) AS as_of
 FROM cursors AS c
-CROSS JOIN LATERAL (
+LEFT JOIN LATERAL (
     SELECT b.event_max FROM batches AS b
-    WHERE b.source = c.source AND b.state = 'accepted' ORDER BY b.event_max DESC LIMIT 1) AS newest
-WHERE c.source = %(source)s;
+    WHERE b.source = c.source AND b.state = 'accepted' AND b.event_max IS NOT NULL
+      AND (SELECT count(*) FROM splits AS s WHERE s.source = b.source AND s.country = b.country AND s.seq = b.seq) = 0
+    ORDER BY b.event_max DESC LIMIT 1) AS whole ON true
+LEFT JOIN LATERAL (
+    SELECT s.event_max FROM splits AS s
+    WHERE s.source = c.source AND s.event_max IS NOT NULL
+      AND (SELECT b.state FROM batches AS b
+           WHERE b.source = s.source AND b.country = s.country AND b.seq = s.seq) = 'accepted'
+    ORDER BY s.event_max DESC LIMIT 1) AS part ON true
+WHERE c.source = %(source)s AND (whole.event_max IS NOT NULL OR part.event_max IS NOT NULL);
 
 -- unannounced_batches: accepted since an hour before the last wake-up call, and not covered by one
-SELECT country, seq, rows FROM batches AS b
+SELECT country, seq, rows FROM readable AS b
 WHERE source = %(source)s AND state = 'accepted'
   AND decided_at >= coalesce((SELECT max(announced_at) FROM announcements WHERE asset = %(asset)s) - interval '1 hour', '-infinity')
   AND (SELECT count(*) FROM announcements AS a WHERE a.asset = %(asset)s AND a.item = b.country || '/' || b.seq) = 0
