@@ -20,7 +20,7 @@ from psycopg2 import errors
 from toolbox import landed_changes, predict, reader
 from toy_files import sightings_files
 
-from perennial import Seconds
+from perennial import Column, Seconds
 from perennial.core.snapshots import latest_revisions
 from perennial.errors import NothingToDo, RegistryError, StoreError
 from perennial.shell.database import connect
@@ -79,7 +79,7 @@ class Inbox:
 
     def truth(self, country: str = "GB") -> dict[int, float]:
         """Weight by id of what a training of a country reads."""
-        batches = self.zoo.sql("SELECT object_key, sha256 FROM batches WHERE country = %s AND state = 'accepted'", country)
+        batches = self.zoo.sql("SELECT object_key, sha256 FROM readable WHERE country = %s AND state = 'accepted'", country)
         columns = [column.name for column in self.source.columns]
         rows = Reader(self.zoo.resources.store, self.source, columns).rows(batches, columns, *ALWAYS)
         return latest_revisions(rows, self.source)["weight"].to_dict()
@@ -286,6 +286,63 @@ def test_a_row_that_another_file_has_delivered_since_stays(inbox):
     inbox.drop("a.csv", (1, 11))
     inbox.ingest()
     assert inbox.truth() == {1: 11, 2: 22}
+    assert inbox.is_sound()
+
+
+def light(source):
+    """The source's columns, with an upper bound of weight beyond which a row is rejected."""
+    columns = [column for column in source.file_columns if column.name != "weight"]
+    return (*columns, Column("weight", "float64", max_value=100))
+
+
+def test_a_row_that_is_removed_is_not_judged_again(inbox):
+    inbox.drop("a.csv", (1, 10), (2, 500))
+    inbox.ingest()
+    inbox.edit(columns=light(inbox.source))
+    inbox.drop("a.csv", (1, 11), (3, 500), *((number, 12) for number in range(4, 12)))
+    inbox.ingest()
+    assert inbox.truth() == {1: 11, **dict.fromkeys(range(4, 12), 12)}
+    (split,) = inbox.zoo.sql("SELECT rejected_rows, accepted_rows FROM splits")
+    assert split == (1, 10)
+    assert [row.rows for row in inbox.zoo.sql("SELECT report -> 'profile' -> 'rows' AS rows FROM batches ORDER BY seq")] == [
+        2,
+        9,
+    ]
+    assert inbox.is_sound()
+
+
+def test_a_batch_of_removed_rows_only_is_accepted(inbox):
+    inbox.drop("a.csv", (1, 500), (2, 10, "France"))
+    inbox.ingest()
+    inbox.edit(columns=light(inbox.source))
+    inbox.drop("a.csv", (2, 10, "France"))
+    inbox.ingest()
+    assert (inbox.truth(), inbox.truth("FR")) == ({}, {2: 10})
+    assert inbox.zoo.sql("SELECT state FROM batches WHERE country = 'GB' ORDER BY seq") == [("accepted",), ("accepted",)]
+
+
+def test_a_rejected_row_of_another_file_keeps_no_removed_one(inbox):
+    inbox.edit(columns=light(inbox.source))
+    inbox.drop("a.csv", (1, 10), (2, 20))
+    inbox.ingest()
+    inbox.drop("b.csv", (2, 500), *((number, 12) for number in range(4, 12)))
+    inbox.ingest()
+    assert len(inbox.zoo.sql("SELECT 1 FROM splits")) == 1
+    inbox.drop("a.csv", (1, 11))
+    inbox.ingest()
+    assert inbox.truth() == {1: 11, **dict.fromkeys(range(4, 12), 12)}
+    assert inbox.is_sound()
+
+
+def test_a_rejected_row_that_its_file_drops_takes_no_row_of_another_file_along(inbox):
+    inbox.edit(columns=light(inbox.source))
+    inbox.drop("a.csv", (2, 20))
+    inbox.ingest()
+    inbox.drop("b.csv", (2, 500), *((number, 12) for number in range(4, 12)))
+    inbox.ingest()
+    inbox.drop("b.csv", *((number, 13) for number in range(4, 12)))
+    inbox.ingest()
+    assert inbox.truth() == {2: 20, **dict.fromkeys(range(4, 12), 13)}
     assert inbox.is_sound()
 
 

@@ -119,7 +119,7 @@ def test_a_source_names_its_fault(changes, what):
         ({"pattern": "("}, "pattern '(' is no regular expression"),
         ({"quiet": Seconds(-1)}, "quiet is negative"),
         ({"key": ("code",)}, "no Column for code"),
-        ({"columns": (*sightings_files.file_columns, Column("note", "text"))}, "unknown column types: note text"),
+        ({"columns": (*sightings_files.file_columns, Column("note", "text"))}, "column note: unknown column type text"),
     ],
 )
 def test_a_source_of_files_names_its_fault(changes, what):
