@@ -1,7 +1,7 @@
 -- What validation keeps aside row by row, and what people decide about batches.
 
 ALTER TABLE batches ALTER COLUMN event_min DROP NOT NULL, ALTER COLUMN event_max DROP NOT NULL,
-                    ADD UNIQUE (source, country, seq, rows);
+                    ADD UNIQUE (source, country, seq, rows), ALTER COLUMN report SET DEFAULT '{}';
 COMMENT ON COLUMN batches.event_min IS 'Of the rows that have an event time; null where none has.';
 
 CREATE TABLE splits (
@@ -75,3 +75,7 @@ CREATE INDEX versions_of_snapshot ON versions (snapshot);
 COMMENT ON TABLE batch_decisions IS 'What people decided about batches: the reason that stood before, and at a retraction the versions trained on it.';
 CREATE TRIGGER keep_batch_decisions BEFORE UPDATE OR DELETE OR TRUNCATE ON batch_decisions
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+-- What earlier validations reported was their findings alone; they had no profile to keep.
+UPDATE batches SET report = CASE WHEN report = '[]' THEN '{}' ELSE jsonb_build_object('findings', report) END
+WHERE jsonb_typeof(report) = 'array';

@@ -54,9 +54,9 @@ WHERE b.source = %(source)s AND b.country = %(country)s AND b.seq < %(seq)s AND 
     WHERE b.event_max >= wanted.first AND b.event_min < wanted.last + 1 AND day.key::date BETWEEN wanted.first AND wanted.last)
 GROUP BY day.key;
 
--- first_event: since when a country's history reaches
+-- first_event: since when a country's history of profiles reaches
 SELECT min(event_min) AS moment FROM readable
-WHERE source = %(source)s AND country = %(country)s AND seq < %(seq)s AND state = 'accepted';
+WHERE source = %(source)s AND country = %(country)s AND seq < %(seq)s AND state = 'accepted' AND report ? 'profile';
 
 -- overlapping_batches: accepted batches before one with events in the same time, the newest ones
 SELECT seq, object_key, sha256, event_min, event_max FROM readable
