@@ -35,6 +35,7 @@ NOW = datetime.now(UTC)
 RUN, VERSION = "past/past-0000999", "version-100".rjust(64, "0")
 FACTS = {
     "artifact_key": "a", "as_of": NOW, "attempt": 1, "body": "b", "challenger": VERSION, "clock": NOW, "clusters": 10,
+    "start": NOW, "end": NOW,
     "costs": [1.0, 2.0], "countries": ["C04", "C05"], "country": "C04", "deaths_allowed": 1, "decision": "keep",
     "delivered": True, "environment": Json({}), "error": None, "event_max": NOW, "event_min": NOW, "excluded": [],
     "fleet": "past", "from_version": None, "gates": Json([]), "hash": "h", "id": RUN, "items": ["C04/1"],

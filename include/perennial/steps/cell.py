@@ -203,23 +203,21 @@ def _due_span(job: Job, champion: Any | None, examples: pd.DataFrame) -> Span | 
 
 
 def _snapshot(job: Job) -> tuple[Snapshot | None, list[Any]]:
-    decided = fetch(job.database, "last_decided", source=job.source.name)
-    last = next((row.last_seq for row in decided if row.country == job.country), None)
-    if last is None:
-        return None, []
-    batches = fetch(job.database, "batches_of", source=job.source.name, country=job.country, last_seq=last)
-    accepted = [batch for batch in batches if batch.state == "accepted"]
+    """What there is to read, and its batches; none before anything is accepted."""
     start, end = window_of(job.model, job.as_of)
+    asked = {"source": job.source.name, "country": job.country}
+    decided = fetch_one(job.database, "last_decided", **asked)
+    if decided is None or not decided.has_accepted:
+        return None, []
     snapshot = Snapshot(
         source=job.source.name,
         country=job.country,
-        last_seq=last,
-        excluded=tuple(batch.seq for batch in batches if batch.state != "accepted"),
+        last_seq=decided.last_seq,
+        excluded=tuple(decided.excluded),
         window_start=start,
         window_end=end,
     )
-    inside = [batch for batch in accepted if batch.event_max >= start and batch.event_min <= end]
-    return (snapshot if accepted else None), inside
+    return snapshot, fetch(job.database, "batches_of", **asked, last_seq=decided.last_seq, start=start, end=end)
 
 
 def _read(job: Job, snapshot: Snapshot, batches: list[Any]) -> pd.DataFrame:

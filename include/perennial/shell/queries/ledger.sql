@@ -111,18 +111,26 @@ WHERE (SELECT count(*)
               OR v.id = champion.to_version AND b.state = 'retracted' AND b.seq <> ALL (s.excluded)
                  AND b.decided_at > last.decided_at)) > 0;
 
--- batches_of: a country's ledger up to a number, as readers get it
-SELECT seq, state, rows, event_min, event_max, object_key, sha256 FROM readable
-WHERE source = %(source)s AND country = %(country)s AND seq <= %(last_seq)s ORDER BY seq;
+-- batches_of: a country's accepted batches up to a number with rows of a window, as readers get them
+SELECT r.seq, r.rows, r.event_min, r.event_max, r.object_key, r.sha256
+FROM batches AS b JOIN readable AS r USING (source, country, seq)
+WHERE b.source = %(source)s AND b.country = %(country)s AND b.seq <= %(last_seq)s AND b.state = 'accepted'
+  AND b.event_max >= %(start)s AND b.event_min <= %(end)s AND r.event_max >= %(start)s AND r.event_min <= %(end)s
+ORDER BY seq;
 
--- last_decided: per country, the last batch before the first that is not validated yet
-SELECT c.country, last.seq AS last_seq
-FROM countries_landed(%(source)s) AS c
-CROSS JOIN LATERAL (
+-- last_decided: the last batch of a country before the first that is not validated yet, and those up to it not to be read
+SELECT last.seq AS last_seq, last.has_accepted, ARRAY(
     SELECT b.seq FROM batches AS b
-    WHERE b.source = %(source)s AND b.country = c.country AND b.seq < coalesce((
+    WHERE b.source = %(source)s AND b.country = %(country)s AND b.seq <= last.seq AND b.state <> 'accepted'
+    ORDER BY b.seq) AS excluded
+FROM (
+    SELECT b.seq, EXISTS (
+        SELECT FROM batches AS a
+        WHERE a.source = b.source AND a.country = b.country AND a.seq <= b.seq AND a.state = 'accepted') AS has_accepted
+    FROM batches AS b
+    WHERE b.source = %(source)s AND b.country = %(country)s AND b.seq < coalesce((
         SELECT min(landed.seq) FROM batches AS landed
-        WHERE landed.source = %(source)s AND landed.country = c.country AND landed.state = 'landed'), 2147483647)
+        WHERE landed.source = %(source)s AND landed.country = %(country)s AND landed.state = 'landed'), 2147483647)
     ORDER BY b.seq DESC LIMIT 1) AS last;
 
 -- decided_rows: per country, the rows of its last accepted batches before the first that is not validated yet
