@@ -5,7 +5,6 @@ make bench-ingest
 
 import json
 import multiprocessing
-import platform
 import resource
 import shutil
 import tempfile
@@ -14,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from embedded.postgres import Postgres
+from machine import machine
 from perennial.catalog import load_catalog
 from perennial.resources import Resources
 from perennial.shell.database import migrate
@@ -66,7 +66,7 @@ def main() -> None:
         answers: multiprocessing.Queue[dict[str, float]] = multiprocessing.get_context("spawn").Queue()
         process = multiprocessing.get_context("fork").Process(target=measure, args=(resources, answers))
         process.start()
-        figures = {**answers.get(), "machine": platform.processor() or platform.machine(), "cores": multiprocessing.cpu_count()}
+        figures = {**answers.get(), "machine": machine()}
         process.join()
     finally:
         postgres.stop()

@@ -9,7 +9,6 @@ installed, which the product does not need.
 
 import json
 import multiprocessing
-import platform
 import shutil
 import tempfile
 import time
@@ -24,6 +23,7 @@ import pandas as pd
 import pyarrow as pa
 
 from embedded.postgres import Postgres
+from machine import machine
 from perennial import QUARANTINE_BATCH, Column, Owner, Source
 from perennial.core.copies import repeated
 from perennial.core.expectations import Suite
@@ -239,7 +239,7 @@ def main() -> None:
     finally:
         postgres.stop()
         shutil.rmtree(folder, ignore_errors=True)
-    figures |= {"machine": platform.processor() or platform.machine(), "cores": multiprocessing.cpu_count()}
+    figures |= {"machine": machine()}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "validation.json").write_text(json.dumps(figures, indent=2) + "\n")
     print(json.dumps(figures, indent=2))

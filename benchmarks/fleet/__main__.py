@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 from fleet import ready, report, stacks, world
 from fleet.folders import RESULTS, Folders
 from fleet.loops import WORKERS
-from fleet.measuring import Watch, machine, tree
+from fleet.measuring import Watch, tree
+from machine import machine
 
 T = TypeVar("T")
 

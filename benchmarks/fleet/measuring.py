@@ -7,21 +7,17 @@ share them), and each process's own high-water mark.
 """
 
 import os
-import platform
 import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 
 import psutil
 
 TICKS = os.sysconf("SC_CLK_TCK")
-PACKAGES = ("apache-airflow-core", "scikit-learn", "numpy", "pandas", "pyarrow", "skops", "joblib", "psycopg2-binary")
 
 
 def tree(roots: Iterable[int]) -> list[int]:
@@ -67,7 +63,7 @@ def machine_cpu_seconds() -> float:
 
 
 def _cpu_line() -> list[int]:
-    return [int(ticks) for ticks in _lines("/proc/stat")[0].split()[1:]]
+    return [int(ticks) for ticks in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
 
 
 @dataclass
@@ -125,25 +121,3 @@ class Watch:
                 seen.peak_rss, seen.cpu = peak, cpu_seconds([pid])
                 sums = [sums[0] + pss, sums[1] + rss]
         self.peak_pss, self.peak_rss_sum = max(self.peak_pss, sums[0]), max(self.peak_rss_sum, sums[1])
-
-
-def machine() -> dict[str, str | int | float]:
-    """What the figures were measured on."""
-    models = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
-    return {
-        "cpu": models[0] if models else platform.processor(),
-        "mhz": next((line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("cpu MHz")), ""),
-        "cores": os.cpu_count() or 0,
-        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-    }
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text().splitlines()
-    except OSError:
-        return []

@@ -112,7 +112,7 @@ def _text(figures: Mapping[str, Any]) -> str:
         "Each fit sees 50,000 rows of 15 columns, 100 boosted trees; half of the challengers win. "
         f"{figures['workers']} processes, one thread each. Medians of {figures['repeat']}, page cache warm.",
         "",
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, Python {machine['python']}, "
+        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB, Python {machine['python']}, "
         f"scikit-learn {machine['scikit-learn']}, Airflow {machine['apache-airflow-core']}, {machine['date']}. "
         "`make bench` measures it again.",
         "",

@@ -165,7 +165,12 @@ def perennial_cycle(stack: Stack) -> dict[str, Any]:
         "attempts": attempts,
         "cpu": {name: after[name] - before[name] for name in after},
         "idle_cpu_per_second": {name: (before[name] - idle[name]) / idle_seconds for name in before},
-        "trainers": [vars(seen) for pid, seen in watch.seen.items() if pid in trainers],
+        # A trainer is forked from its task, which has the imports and trains nothing.
+        "trainers": [
+            {**vars(seen), "imports_rss": watch.seen[seen.parent].first_rss}
+            for pid, seen in watch.seen.items()
+            if pid in trainers and seen.parent in watch.seen
+        ],
         "verifiers": [vars(seen) for seen in watch.seen.values() if seen.parent in trainers],
         **watch.account(),
     }

@@ -17,6 +17,7 @@ class Api:
         self.url, self.user, self.password = url, user, password
         self.client = httpx.Client(base_url=url, timeout=30, trust_env=False)
         self.token_until = 0.0
+        self.is_warm = False
 
     def health(self) -> dict[str, str]:
         """Each component's status, empty while the api-server does not answer."""
@@ -27,6 +28,12 @@ class Api:
         if answer.status_code != httpx.codes.OK:
             return {}
         return {name: str(facts.get("status")) for name, facts in answer.json().items()}
+
+    def warm_up(self) -> None:
+        """Have the tasks' API build its routes, which it does at its first request, for seconds: else the first task waits."""
+        if not self.is_warm:
+            self.client.get("/execution/health")
+            self.is_warm = True
 
     def unpause(self, dag_id: str) -> None:
         """Let the scheduler run the DAG."""

@@ -24,14 +24,14 @@ from perennial.shell.keys import read_private_key
 USER = "admin"
 OPERATIONAL = tuple(example.database for example in EXAMPLES.values() if example.database)
 DATABASES = ("airflow", "perennial", *OPERATIONAL)
+# No triggerer: no DAG of ours defers.
 COMPONENTS = {
     "api-server": ("api-server",),
     "scheduler": ("scheduler",),
     "dag-processor": ("dag-processor",),
-    "triggerer": ("triggerer",),
 }
 PREFERRED_PORTS = range(8080, 8100)
-PORTS = ("api", "worker_log", "trigger_log", "scheduler_health", "mail")
+PORTS = ("api", "worker_log", "scheduler_health", "mail")
 
 
 def secrets_of(paths: Paths) -> dict[str, str]:
@@ -148,7 +148,6 @@ def _settings(
         ("api", "secret_key"): known["api"],
         ("api_auth", "jwt_secret"): known["jwt"],
         ("logging", "worker_log_server_port"): ports["worker_log"],
-        ("logging", "trigger_log_server_port"): ports["trigger_log"],
         ("scheduler", "scheduler_health_check_server_port"): ports["scheduler_health"],
         ("scheduler", "task_instance_heartbeat_timeout"): 30,
         ("scheduler", "task_instance_heartbeat_timeout_detection_interval"): 5,
@@ -156,7 +155,8 @@ def _settings(
         # A heartbeat is written one beat late: with Airflow's 5 s a healthy scheduler looks 10 s old, and resets its own tasks.
         ("scheduler", "scheduler_heartbeat_sec"): 1,
         ("scheduler", "scheduler_health_check_threshold"): 15,
-        ("workers", "min_heartbeat_interval"): 1,
+        # A beat costs 30 ms of CPU, most of it the api-server's; how soon a failed or skipped task is noticed hangs on it, too.
+        ("workers", "min_heartbeat_interval"): 2,
         ("dag_processor", "refresh_interval"): 30,
         ("dag_processor", "min_file_process_interval"): 30,
         ("usage_data_collection", "enabled"): False,

@@ -107,8 +107,10 @@ class Stack:
 
     def _await_health(self) -> None:
         deadline = time.monotonic() + READY_SECONDS
-        wanted = {"metadatabase", "scheduler", "dag_processor", "triggerer"}
+        wanted = {"metadatabase", "scheduler", "dag_processor"}
         while (health := self.api.health()) is not None:
+            if health:
+                self.api.warm_up()
             if wanted <= {name for name, status in health.items() if status == "healthy"}:
                 return
             self.check()

@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -41,8 +42,9 @@ class RecipeCode:
     features: Callable[..., Any]
 
 
+@cache
 def recipe_of(model: Model) -> Recipe:
-    """Read the recipe of a model out of the deployed tree.
+    """Read the recipe of a model out of the deployed tree, once per process.
 
     Raises SpecError when a function cannot be followed: two different things of one name, or source that is missing.
     """

@@ -176,6 +176,18 @@ def test_a_tried_cell_that_another_worker_ended_meanwhile_is_not_tried_again(fed
     assert (set(attempts(fed).values()), len(attempts(fed))) == ({2}, 3)
 
 
+def test_cells_of_countries_with_fresh_rows_come_before_those_that_are_only_looked_at(fed):
+    fed.retrain()
+    fed.see("France", range(60, 61))
+    fed.ingest()
+    run_id = fed.plan()
+    fed.sql("UPDATE outcomes SET cost = CASE country WHEN 'FR' THEN 1 ELSE 100 END WHERE run_id = %s", run_id)
+    fed.train(run_id)
+    order = [row.country for row in fed.sql("SELECT country FROM attempts WHERE run_id = %s ORDER BY started_at", run_id)]
+    assert len(set(order)) > 1
+    assert order == sorted(order, key=lambda country: country != "FR")
+
+
 def test_cells_of_the_last_ones_country_come_first_then_the_costliest(fed):
     add_model(fed, "height")
     run_id = fed.plan()

@@ -91,6 +91,16 @@ def _check_known(axis: str, asked: Iterable[str] | None, known: set[str], fleet:
         raise RequestError(f"Fleet {fleet} has no {axis} {', '.join(strangers)}. It has: {', '.join(sorted(known))}.")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A planned cell: its expected seconds, and whether its country had rows accepted since the fleet's last plan."""
+
+    cell: Cell
+    source: str
+    cost: float
+    is_fresh: bool
+
+
 def _write(database: Connection, specs: FleetSpecs, run_id: str, request: Request, wanted: list[Cell]) -> None:
     as_of = {name: _as_of(database, name, request.as_of) for name in specs.sources}
     planned = _planned(database, specs, request, wanted, as_of)
@@ -108,34 +118,31 @@ def _write(database: Connection, specs: FleetSpecs, run_id: str, request: Reques
             database,
             "add_outcomes",
             run_id=run_id,
-            models=[cell.model for cell, _, _ in planned],
-            countries=[cell.country for cell, _, _ in planned],
-            sources=[source for _, source, _ in planned],
-            costs=[cost for _, _, cost in planned],
+            models=[each.cell.model for each in planned],
+            countries=[each.cell.country for each in planned],
+            sources=[each.source for each in planned],
+            costs=[each.cost for each in planned],
+            fresh=[each.is_fresh for each in planned],
         )
     logger.info("%s: planned %s of %s cells", run_id, len(planned), len(wanted))
 
 
 def _planned(
     database: Connection, specs: FleetSpecs, request: Request, wanted: list[Cell], as_of: dict[str, datetime | None]
-) -> list[tuple[Cell, str, float]]:
-    """The cells that could be due by the ledger alone, with source and expected seconds; refused ones always.
-
-    The worker that takes a cell looks at its rows.
-    """
+) -> list[Planned]:
+    """The cells that could be due by the ledger alone; refused ones always. The worker that takes a cell looks at its rows."""
     models, countries = [cell.model for cell in wanted], [cell.country for cell in wanted]
     past = {Cell(row.model, row.country): row for row in fetch(database, "past_of", models=models, countries=countries)}
-    rows = {
-        (source, row.country): int(row.rows)
-        for source in specs.sources
-        for row in fetch(database, "decided_rows", source=source)
-    }
+    ledgers = {(source, row.country): row for source in specs.sources for row in fetch(database, "decided_rows", source=source)}
+    before = fetch_one(database, "newest_run", fleet=specs.fleet.name)
     anew, planned = reading_differently(database, wanted), []
     for cell in wanted:
         source = specs.models[cell.model].source if cell.model in specs.models else ""
-        accepted, last = rows.get((source, cell.country), 0), past[cell]
-        if cell.model in specs.refused or (accepted and _may_be_due(last.as_of, as_of[source], request, cell in anew)):
-            planned.append((cell, source, last.seconds or SECONDS_PER_ROW * accepted))
+        ledger, last = ledgers.get((source, cell.country)), past[cell]
+        if cell.model in specs.refused or (ledger and _may_be_due(last.as_of, as_of[source], request, cell in anew)):
+            cost = last.seconds or SECONDS_PER_ROW * (int(ledger.rows) if ledger else 0)
+            is_fresh = before is None or (ledger is not None and ledger.decided_at >= before.planned_at)
+            planned.append(Planned(cell=cell, source=source, cost=cost, is_fresh=is_fresh))
     return planned
 
 

@@ -133,11 +133,11 @@ FROM (
         WHERE landed.source = %(source)s AND landed.country = %(country)s AND landed.state = 'landed'), 2147483647)
     ORDER BY b.seq DESC LIMIT 1) AS last;
 
--- decided_rows: per country, the rows of its last accepted batches before the first that is not validated yet
-SELECT c.country, sum(last.rows)::bigint AS rows
+-- decided_rows: per country, rows and newest decision of its last accepted batches before the first that is not validated yet
+SELECT c.country, sum(last.rows)::bigint AS rows, max(last.decided_at) AS decided_at
 FROM countries_landed(%(source)s) AS c
 CROSS JOIN LATERAL (
-    SELECT b.rows FROM readable AS b
+    SELECT b.rows, b.decided_at FROM readable AS b
     WHERE b.source = %(source)s AND b.country = c.country AND b.state = 'accepted' AND b.seq < coalesce((
         SELECT min(landed.seq) FROM batches AS landed
         WHERE landed.source = %(source)s AND landed.country = c.country AND landed.state = 'landed'), 2147483647)

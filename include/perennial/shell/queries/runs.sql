@@ -5,9 +5,10 @@ INSERT INTO runs (id, fleet, requested, as_of) VALUES (%(id)s, %(fleet)s, %(requ
 SELECT id, fleet, requested, as_of, planned_at, finished_at FROM runs WHERE id = %(id)s;
 
 -- add_outcomes: planned cells
-INSERT INTO outcomes (run_id, model, country, source, cost)
+INSERT INTO outcomes (run_id, model, country, source, cost, fresh)
 SELECT %(run_id)s, planned.*
-FROM unnest(%(models)s::text[], %(countries)s::text[], %(sources)s::text[], %(costs)s::double precision[]) AS planned
+FROM unnest(%(models)s::text[], %(countries)s::text[], %(sources)s::text[], %(costs)s::double precision[],
+            %(fresh)s::boolean[]) AS planned
 ON CONFLICT DO NOTHING;
 
 -- past_of: per cell, the data time it was last asked at and what its last training took
@@ -25,19 +26,20 @@ LEFT JOIN LATERAL (
 -- count_pending: how many cells of a run have no outcome
 SELECT count(*) AS number FROM outcomes WHERE run_id = %(run_id)s AND state = 'pending';
 
--- lock_next: lock a cell that its run has not tried: one of a source and country, else the costliest; few are looked at
+-- lock_next: lock a cell that its run has not tried: of a source and country, else with fresh rows, the costliest; few are looked at
 WITH near AS MATERIALIZED (
-    SELECT o.model, o.country, o.cost FROM outcomes AS o
+    SELECT o.model, o.country, o.fresh, o.cost FROM outcomes AS o
     WHERE o.run_id = %(run_id)s AND o.source = %(source)s AND o.country = %(near)s AND o.state = 'pending'
       AND (SELECT count(*) FROM attempts AS a WHERE a.run_id = o.run_id AND a.model = o.model AND a.country = o.country) = 0
     ORDER BY o.cost DESC, o.model LIMIT 10),
 costliest AS MATERIALIZED (
-    SELECT o.model, o.country, o.cost FROM outcomes AS o
+    SELECT o.model, o.country, o.fresh, o.cost FROM outcomes AS o
     WHERE o.run_id = %(run_id)s AND o.state = 'pending'
       AND (SELECT count(*) FROM attempts AS a WHERE a.run_id = o.run_id AND a.model = o.model AND a.country = o.country) = 0
-    ORDER BY o.cost DESC, o.model, o.country LIMIT 10),
+    ORDER BY o.fresh DESC, o.cost DESC, o.model, o.country LIMIT 10),
 queue AS MATERIALIZED (
-    SELECT 1 AS place, * FROM near UNION ALL SELECT 2, * FROM costliest ORDER BY place, cost DESC, model, country)
+    SELECT 1 AS place, * FROM near UNION ALL SELECT 2, * FROM costliest
+    ORDER BY place, fresh DESC, cost DESC, model, country)
 SELECT model, country FROM queue
 WHERE pg_try_advisory_lock(hashtextextended('perennial cell ' || model || '/' || country, 0)) LIMIT 1;
 
@@ -117,7 +119,7 @@ LEFT JOIN LATERAL (
 WHERE o.run_id = %(run_id)s ORDER BY o.model, o.country;
 
 -- newest_run: the last planned run of a fleet whose data reach a moment
-SELECT id, as_of, finished_at FROM runs WHERE fleet = %(fleet)s ORDER BY planned_at DESC LIMIT 1;
+SELECT id, as_of, planned_at, finished_at FROM runs WHERE fleet = %(fleet)s ORDER BY planned_at DESC LIMIT 1;
 
 -- last_release_of: when a run made its last release
 SELECT max(released_at) AS released_at FROM releases WHERE run_id = %(run_id)s;
