@@ -16,6 +16,7 @@ from perennial.shell.registry import reading_differently
 logger = logging.getLogger(__name__)
 
 SECONDS_PER_ROW = 1e-5
+HELD_REASON = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +95,7 @@ def _check_known(axis: str, asked: Iterable[str] | None, known: set[str], fleet:
 def _write(database: Connection, specs: FleetSpecs, run_id: str, request: Request, wanted: list[Cell]) -> None:
     as_of = {name: _as_of(database, name, request.as_of) for name in specs.sources}
     planned = _planned(database, specs, request, wanted, as_of)
+    held = _held(database, specs, wanted)
     with transaction(database):
         stored = {name: moment.isoformat() for name, moment in as_of.items() if moment is not None}
         run(
@@ -112,6 +114,17 @@ def _write(database: Connection, specs: FleetSpecs, run_id: str, request: Reques
             countries=[cell.country for cell, _, _ in planned],
             sources=[source for _, source, _ in planned],
             costs=[cost for _, _, cost in planned],
+            held=[held.get(cell, "") for cell, _, _ in planned],
+        )
+        kept = [cell for cell in held if cell not in {cell for cell, _, _ in planned}]
+        run(
+            database,
+            "add_held_outcomes",
+            run_id=run_id,
+            models=[cell.model for cell in kept],
+            countries=[cell.country for cell in kept],
+            sources=[specs.models[cell.model].source for cell in kept],
+            held=[held[cell] for cell in kept],
         )
     logger.info("%s: planned %s of %s cells", run_id, len(planned), len(wanted))
 
@@ -137,6 +150,17 @@ def _planned(
         if cell.model in specs.refused or (accepted and _may_be_due(last.as_of, as_of[source], request, cell in anew)):
             planned.append((cell, source, last.seconds or SECONDS_PER_ROW * accepted))
     return planned
+
+
+def _held(database: Connection, specs: FleetSpecs, wanted: list[Cell]) -> dict[Cell, str]:
+    """Of the cells whose country's newest batch is held: which one, and why. Cells that are not due for it say so, too."""
+    held = {
+        (source, row.country): f"Batch {source}/{row.country} {row.seq} is held: {row.reason[:HELD_REASON]}"
+        for source in specs.sources
+        for row in fetch(database, "newest_held", source=source)
+    }
+    sources = {cell: specs.models[cell.model].source for cell in wanted if cell.model in specs.models}
+    return {cell: held[source, cell.country] for cell, source in sources.items() if (source, cell.country) in held}
 
 
 def _as_of(database: Connection, source: str, asked: datetime | None) -> datetime | None:
