@@ -197,7 +197,7 @@ def test_a_suite_that_cannot_be_built_holds_what_it_covers_until_it_is_mended(zo
     with pytest.raises(RequestError, match="was not validated row by row"):
         accept_batch(zoo.resources, "sightings", "GB", 1, "ann", "let it in")
     edit_source(zoo, expectations=sound)
-    assert validate_again(zoo.resources, source_of(zoo), "ann", "mended") == {"accepted": 1, "quarantined": 0}
+    assert validate_again(zoo.resources, source_of(zoo), "ann", "mended") == {"accepted": ["GB 1"], "quarantined": []}
     assert audit(zoo.resources, zoo.catalog) == []
 
 
