@@ -146,7 +146,7 @@ def _land(resources: Resources, database: Connection, source: Source, batch: Any
         batches, made = Batches(source, Path(folder)), []
         for table in tables:
             batches.write(table)
-        for country, file in batches.close().items():
+        for country, file in sorted(batches.close().items()):
             key = f"lake/{source.name}/{country}/{file.sha256}.parquet"
             resources.store.put_file(key, file.path)
             made += fetch(
