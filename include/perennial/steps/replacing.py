@@ -74,8 +74,10 @@ def assign_anew(resources: Resources, source: Source, seq: int, person: str, rea
 
 
 def countries_in(resources: Resources, source: Source, batch: Any) -> dict[Any, int]:
-    """What a batch's country column says, and in how many rows, the commonest first."""
+    """What a batch's country column says, and in how many rows, the commonest first. Raises StoreError."""
     file = lake.open_batch(resources.store, batch.object_key, batch.sha256)
+    if source.country not in file.schema_arrow.names:
+        raise StoreError(f"{resources.store.url}/{batch.object_key} has no column {source.country}.")
     values = file.read(columns=[source.country], use_threads=False)[0].to_pandas()
     counts = values.astype(object).where(values.notna(), None).value_counts(dropna=False)
     return {None if pd.isna(value) else value: int(number) for value, number in counts.items()}
@@ -91,10 +93,8 @@ def _retired(database: Connection, source: Source, country: str, seq: int, decis
         raise RequestError(f"There is no batch {name}.")
     if batch.replaced_by:
         raise RequestError(f"Batch {name} was replaced by {batch.replaced_by} already.")
-    if (
-        run(database, "retire_batch", **named, reason=f"Replaced ({decision}) by {person}: {reason}. {batch.reason}".strip())
-        != 1
-    ):
+    said = f"Replaced ({decision}) by {person}: {reason}. {batch.reason}".strip()
+    if run(database, "retire_batch", **named, reason=said) != 1:
         raise RequestError(f"Batch {name} is {batch.state}. Retract it first: that says which versions were trained on it.")
     run(
         database, "add_batch_decision", **named, decision=decision, person=person, reason=reason, overruled=batch.reason,

@@ -15,7 +15,7 @@ VALUES (%(source)s, %(name)s, %(revision)s, %(state)s, %(reason)s, %(stamp)s, %(
 -- intervals_of_file: from when to when each landed revision of a file was picked up
 SELECT lower, upper FROM files WHERE source = %(source)s AND name = %(name)s AND state = 'landed' ORDER BY revision;
 
--- batches_since: a source's batches that hold changes after a moment, country by country, without replaced ones; accepted ones as readers get them
+-- batches_since: batches of a source with changes after a moment that were not replaced; accepted ones as readers get them
 SELECT b.country, b.seq, b.lower, b.upper, b.state, coalesce(s.accepted_key, b.object_key) AS object_key,
        coalesce(s.accepted_sha256, b.sha256) AS sha256
 FROM batches AS b
