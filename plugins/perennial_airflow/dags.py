@@ -196,10 +196,13 @@ def _choices(source: Source) -> dict[str, Param]:
     countries = [None, *sorted({*source.countries.values(), UNKNOWN_COUNTRY})]
     return {
         "action": Param(ACTIONS[0], type="string", enum=[*ACTIONS], title="Action", description=WHAT_ACTIONS_DO),
-        "country": Param(None, type=["null", "string"], enum=countries, title="Country", description=WHICH_COUNTRY),
+        "country": Param(
+            None, type=["null", "string"], enum=countries, values_display={"null": "all"}, title="Country",
+            description=WHICH_COUNTRY,
+        ),
         "batch": Param(None, type=["null", "integer"], minimum=1, title="Batch", description=WHICH_BATCH),
         "reason": Param(None, type=["null", "string"], title="Reason", description=WHAT_REASON),
-    }
+    }  # fmt: skip
 
 
 def _params(specs: FleetSpecs) -> dict[str, Param]:
