@@ -8,9 +8,11 @@ from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, P
 from perennial.catalog import FleetSpecs
 from perennial.spec import Source
 from perennial_airflow.border import catalog, request_of, run_url, stepping, task_states
+from perennial_airflow.links import DataDocsLink
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 AS_OF = "Train as of that moment of the data, not of the newest rows. A backfill sets it to each of its dates."
+DOCS_DAYS = "How long the page of a decided batch is kept. Those of held batches stay."
 RETRIES = {"retries": 3, "retry_delay": timedelta(seconds=5), "retry_exponential_backoff": 2.0}
 
 
@@ -25,7 +27,7 @@ def released(fleet: str) -> Asset:
 
 
 def ingest_dag(source: Source, doc: str) -> DAG:
-    """land → validate → announce for one source."""
+    """land → validate → announce for one source; document beside announce."""
     name = source.name
 
     @dag(
@@ -55,7 +57,17 @@ def ingest_dag(source: Source, doc: str) -> DAG:
 
             return stepping(ingest.announce, catalog().source(name))  # type: ignore[no-any-return]
 
-        land() >> validate() >> announce()  # type: ignore[operator]
+        @task
+        def document() -> dict[str, int]:
+            """Make a page of each batch that was decided, and the index."""
+            from perennial.steps.document import document as step
+
+            return stepping(step, name)  # type: ignore[no-any-return]
+
+        validated, documented = validate(), document()
+        for each in (validated, documented):
+            each.operator.operator_extra_links = (DataDocsLink(),)  # type: ignore[attr-defined]
+        land() >> validated >> [announce(), documented]  # type: ignore[operator]
 
     return ingest()
 
@@ -107,12 +119,15 @@ def retrain_dag(specs: FleetSpecs, doc: str) -> DAG:
 
 
 def maintain_dag(doc: str) -> DAG:
-    """clean_history and repair_pointers, beside each other."""
+    """clean_history, expire_data_docs and repair_pointers, beside each other."""
 
     @dag(
         dag_id="maintain", schedule=CronTriggerTimetable("0 3 * * *", timezone="UTC"), start_date=START, catchup=False,
         max_active_runs=1, tags=["perennial", "maintain"], default_args={**RETRIES, "owner": "perennial"},
-        params={"days": Param(30, type="integer", minimum=1, title="Days", description="How long Airflow remembers a run.")},
+        params={
+            "days": Param(30, type="integer", minimum=1, title="Days", description="How long Airflow remembers a run."),
+            "docs_days": Param(30, type="integer", minimum=1, title="Days of Data Docs", description=DOCS_DAYS),
+        },
         doc_md=doc,
     )  # fmt: skip
     def maintain() -> None:
@@ -125,6 +140,13 @@ def maintain_dag(doc: str) -> DAG:
                 step(params["days"])
 
         @task
+        def expire_data_docs(params: dict[str, Any]) -> int:
+            """Delete the pages of batches that were decided long ago."""
+            from perennial.steps.document import expire as step
+
+            return stepping(step, list(catalog().sources), params["docs_days"])  # type: ignore[no-any-return]
+
+        @task
         def repair_pointers() -> int:
             """Bring every pointer into step with its cell's last release."""
             from perennial.steps.report import repair_pointers as step
@@ -132,6 +154,7 @@ def maintain_dag(doc: str) -> DAG:
             return stepping(step, catalog())  # type: ignore[no-any-return]
 
         clean_history()  # type: ignore[call-arg]
+        expire_data_docs()  # type: ignore[call-arg]
         repair_pointers()
 
     return maintain()
