@@ -2,7 +2,9 @@
 
 **land** extracts every change since the cursor, or every file that is new, one batch per country. **validate** accepts a
 batch or quarantines it with a reason; one country's bad data stops that country only. **announce** wakes the fleets that
-read the source.
+read the source. **document** makes Data Docs, a page for each batch: *Data Docs* in the details of this task and of
+**validate** leads to them. A page that cannot be made is an error in its log and tried again the next time; the batch's
+decision stands.
 
 Running it again is harmless: the cursor moves in the transaction that records the batches. A *skipped* task had nothing to
 do. If **land** fails, its message names the table, column or connection. A file that it refuses stands with its reason in

@@ -27,6 +27,7 @@ CATCH_ALL = {
     "core/artifacts.py:decode_estimator": "whatever skops says of bytes it cannot read, they are refused",
     "steps/land_files.py:_parsed": "whatever a file does to its reader, the others land",
     "authoring.py:_suite_faults": "expectations() is the user's code: all faults are reported at once",
+    "steps/document.py:_documented": "a page that cannot be made changes no decision, and is tried again",
     "steps/validate.py:_concluded": "a validation that cannot run counts as failed, for its batch only",
     "steps/validate.py:_judged": "a suite that crashes counts as failed, for the batches it crashes on",
     "steps/validate.py:_validated": "a batch that cannot be read counts as failed, and the others go on",

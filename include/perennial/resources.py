@@ -4,8 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from perennial.errors import SettingsError
+from perennial.pages import path_of
 
 if TYPE_CHECKING:
     from perennial.shell.store import Store
@@ -38,6 +40,7 @@ class Resources:
     """``database``: DSN of Perennial's PostgreSQL. ``source_dsn``: from a connection's name to a DSN; ``source_store``: to
     the store that holds a source's files.
 
+    ``pages``: the address that serves the store's Data Docs; without one they are named where they stand in the store.
     ``mail`` looks the mail relay up when a message waits, so that nothing else depends on it.
     """
 
@@ -48,3 +51,8 @@ class Resources:
     source_dsn: Callable[[str], str]
     source_store: Callable[[str], "Store"] = no_source_store
     mail: Callable[[], MailRelay | None] = no_mail
+    pages: str = ""
+
+    def page_url(self, key: str) -> str:
+        """Where a person reads the page of a key."""
+        return f"{self.pages}/{path_of(key)}" if self.pages else f"{self.store.url}/{quote(key)}"

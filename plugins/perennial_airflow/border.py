@@ -17,11 +17,13 @@ from perennial.settings import key_file
 
 if TYPE_CHECKING:
     from perennial.resources import MailRelay, Resources
+    from perennial.shell.store import Store
     from perennial.steps.plan import Request
 
 DATABASE = "perennial_db"
 STORE = "perennial_store"
 MAIL = "perennial_mail"
+PAGES = "/perennial/data-docs"
 
 
 @contextmanager
@@ -48,13 +50,21 @@ def resources() -> "Resources":
 
     return Resources(
         database=dsn_of(_connection(DATABASE)),
-        store=open_store(*store_of(_connection(STORE))),
+        store=store(),
         signing_key=key_file("PERENNIAL_SIGNING_KEY"),
         public_keys=key_file("PERENNIAL_PUBLIC_KEYS"),
         source_dsn=lambda name: dsn_of(_connection(name)),
         source_store=lambda name: open_store(*store_of(_connection(name))),
         mail=mail_relay,
+        pages=pages_url(),
     )
+
+
+def store() -> "Store":
+    """The store alone, from its Connection."""
+    from perennial.shell.store import open_store
+
+    return open_store(*store_of(_connection(STORE)))
 
 
 def dsn_of(connection: Any) -> str:
@@ -94,6 +104,12 @@ def relay_of(connection: Any) -> "MailRelay":
         host=connection.host or "", port=connection.port, login=connection.login or "", password=connection.password or "",
         sender=str(extra.get("from", "")), security=str(extra.get("security", "starttls")),
     )  # fmt: skip
+
+
+def pages_url() -> str:
+    """Where Airflow serves Data Docs, empty where Airflow does not know its own address."""
+    base = conf.get("api", "base_url", fallback="") or ""
+    return f"{base.rstrip('/')}{PAGES}" if base else ""
 
 
 def run_url(dag_id: str, run_id: str) -> str:

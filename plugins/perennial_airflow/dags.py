@@ -9,6 +9,7 @@ from perennial.catalog import FleetSpecs
 from perennial.decision import ACTIONS
 from perennial.spec import UNKNOWN_COUNTRY, Source
 from perennial_airflow.border import catalog, decision_of, request_of, run_url, stepping, task_states
+from perennial_airflow.links import DataDocsLink
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 AS_OF = "Train as of that moment of the data, not of the newest rows. A backfill sets it to each of its dates."
@@ -20,6 +21,7 @@ WHAT_ACTIONS_DO = (
 WHICH_COUNTRY = f"{UNKNOWN_COUNTRY}: rows whose country the source does not know. Empty: all, to look and to validate again."
 WHICH_BATCH = "Its number in its country, as look shows it. Empty: all, to look and to validate again."
 WHAT_REASON = "Why. Everything but look needs it; it is kept with your name."
+DOCS_DAYS = "How long the page of a decided batch is kept. Those of held batches stay."
 RETRIES = {"retries": 3, "retry_delay": timedelta(seconds=5), "retry_exponential_backoff": 2.0}
 
 
@@ -34,7 +36,7 @@ def released(fleet: str) -> Asset:
 
 
 def ingest_dag(source: Source, doc: str) -> DAG:
-    """land → validate → announce for one source."""
+    """land → validate → announce for one source; document beside announce."""
     name = source.name
 
     @dag(
@@ -64,7 +66,17 @@ def ingest_dag(source: Source, doc: str) -> DAG:
 
             return stepping(ingest.announce, catalog().source(name))  # type: ignore[no-any-return]
 
-        land() >> validate() >> announce()  # type: ignore[operator]
+        @task
+        def document() -> dict[str, int]:
+            """Make a page of each batch that was decided, and the index."""
+            from perennial.steps.document import document as step
+
+            return stepping(step, name)  # type: ignore[no-any-return]
+
+        validated, documented = validate(), document()
+        for each in (validated, documented):
+            each.operator.operator_extra_links = (DataDocsLink(),)  # type: ignore[attr-defined]
+        land() >> validated >> [announce(), documented]  # type: ignore[operator]
 
     return ingest()
 
@@ -145,12 +157,15 @@ def retrain_dag(specs: FleetSpecs, doc: str) -> DAG:
 
 
 def maintain_dag(doc: str) -> DAG:
-    """clean_history and repair_pointers, beside each other."""
+    """clean_history, expire_data_docs and repair_pointers, beside each other."""
 
     @dag(
         dag_id="maintain", schedule=CronTriggerTimetable("0 3 * * *", timezone="UTC"), start_date=START, catchup=False,
         max_active_runs=1, tags=["perennial", "maintain"], default_args={**RETRIES, "owner": "perennial"},
-        params={"days": Param(30, type="integer", minimum=1, title="Days", description="How long Airflow remembers a run.")},
+        params={
+            "days": Param(30, type="integer", minimum=1, title="Days", description="How long Airflow remembers a run."),
+            "docs_days": Param(30, type="integer", minimum=1, title="Days of Data Docs", description=DOCS_DAYS),
+        },
         doc_md=doc,
     )  # fmt: skip
     def maintain() -> None:
@@ -163,6 +178,13 @@ def maintain_dag(doc: str) -> DAG:
                 step(params["days"])
 
         @task
+        def expire_data_docs(params: dict[str, Any]) -> int:
+            """Delete the pages of batches that were decided long ago."""
+            from perennial.steps.document import expire as step
+
+            return stepping(step, list(catalog().sources), params["docs_days"])  # type: ignore[no-any-return]
+
+        @task
         def repair_pointers() -> int:
             """Bring every pointer into step with its cell's last release."""
             from perennial.steps.report import repair_pointers as step
@@ -170,6 +192,7 @@ def maintain_dag(doc: str) -> DAG:
             return stepping(step, catalog())  # type: ignore[no-any-return]
 
         clean_history()  # type: ignore[call-arg]
+        expire_data_docs()  # type: ignore[call-arg]
         repair_pointers()
 
     return maintain()

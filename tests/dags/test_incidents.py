@@ -27,7 +27,7 @@ def shop(world, tmp_path):
     retail.prepare(world.zoo)
     for moment in (HISTORY, OVERLAP, NEW_YEAR):
         retail.advance(world.zoo, moment, tmp_path / "cache")
-        assert world.ingest() == ("success", {"land": "success", "validate": "success", "announce": "success"})
+        assert set(world.ingest()[1].values()) == {"success"}
     return world
 
 

@@ -50,7 +50,8 @@ FACTS = {
     "window_end": NOW, "window_start": NOW, "worker": "host:1", "against_seq": 0, "accepted_key": "k", "accepted_rows": 1,
     "accepted_sha256": "s", "accepted_size": 1, "ends": [NOW.date()], "number": 20, "overruled": "r", "rejected_key": "k",
     "rejected_rows": 1, "rejected_sha256": "s", "rejected_size": 1, "rejections": Json({}), "starts": [NOW.date()],
-    "versions": [], "held": ["", ""], "replaced_country": "C04", "replaced_seq": 999,
+    "versions": [], "held": ["", ""], "replaced_country": "C04", "replaced_seq": 999, "days": 30, "decided_at": NOW,
+    "page": "k",
 }  # fmt: skip
 OWN = {
     "add_run": {"as_of": Json({})}, "announce": {"asset": "past released"},

@@ -8,7 +8,7 @@ not. It is the validator below ``Batch.validate`` that is asked: that one hashes
 import inspect
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -46,13 +46,18 @@ EXAMPLES = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """An expectation of a suite: what it is called, the columns it looks at, what happens where it fails."""
+    """An expectation of a suite: what it is called, the columns it looks at, what happens where it fails.
+
+    ``asked``: everything it was made with; ``kwargs``: of that what its columns and ``mostly`` do not say already.
+    """
 
     name: str
     columns: tuple[str, ...]
     severity: str
     mostly: float
     kwargs: dict[str, Any]
+    asked: dict[str, Any] = field(default_factory=dict)
+    description: str = ""
 
     def __str__(self) -> str:
         details = ", ".join(f"{name} {value}" for name, value in self.kwargs.items() if value is not None)
@@ -200,6 +205,8 @@ def _rule(configuration: Any) -> Rule:
         severity=_severity(configuration),
         mostly=mostly,
         kwargs=kwargs,
+        asked=dict(configuration.kwargs),
+        description=configuration.description or "",
     )
 
 

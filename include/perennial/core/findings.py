@@ -12,7 +12,8 @@ from perennial.spec import QUARANTINE_BATCH, REJECT_ROW, WARN
 class Finding:
     """An expectation or check over a whole batch: rows looked at, rows that failed it, and what follows where it failed.
 
-    ``text`` says in a sentence what no count can. ``kwargs`` are those of a Great Expectations expectation.
+    ``text`` says in a sentence what no count can. ``kwargs`` and ``description`` are those of a Great Expectations
+    expectation.
     """
 
     expectation: str
@@ -24,6 +25,7 @@ class Finding:
     examples: tuple[str, ...] = ()
     text: str = ""
     kwargs: dict[str, Any] = field(default_factory=dict)
+    description: str = ""
 
     def __str__(self) -> str:
         if self.text:

@@ -105,7 +105,8 @@ class Trial:
         within = failed == 0 or (told > 0 and (told - failed) / told >= rule.mostly and rule.severity != REJECT_ROW)
         return Finding(
             expectation=rule.name, columns=rule.columns, severity=severity, success=not crash and within, rows=told,
-            unexpected=failed, examples=tuple(self.examples[number])[:EXAMPLES], kwargs=rule.kwargs,
+            unexpected=failed, examples=tuple(self.examples[number])[:EXAMPLES], kwargs=rule.asked,
+            description=rule.description,
             text=f"{rule.name} on {', '.join(rule.columns)}: the expectation could not be run: {crash}" if crash else "",
         )  # fmt: skip
 

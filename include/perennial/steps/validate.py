@@ -25,6 +25,7 @@ from perennial.core.profiles import Past, Profiler
 from perennial.core.removals import present
 from perennial.core.trials import Trial, conformed, rejected_schema, with_reasons
 from perennial.errors import NothingToDo, RegistryError, StoreError
+from perennial.pages import page_key
 from perennial.resources import Resources
 from perennial.shell import lake
 from perennial.shell.database import Connection, Json, connect, fetch, fetch_one, run, transaction
@@ -90,14 +91,14 @@ def validate(resources: Resources, source: Source) -> dict[str, int]:
 def decide(resources: Resources, database: Connection, source: Source, batches: Sequence[Any]) -> list[str]:
     """Validate and decide batches, each country's in their order; returns their new states."""
     unknown = [batch for batch in batches if batch.country == UNKNOWN_COUNTRY]
-    states = [_decide(database, batch, _unknown_countries(resources, source, batch), {}, None) for batch in unknown]
+    states = [_decide(resources, database, batch, _unknown_countries(resources, source, batch), {}, None) for batch in unknown]
     known = [batch for batch in batches if batch.country != UNKNOWN_COUNTRY]
     clock = fetch_one(database, "cursor_of", source=source.name).clock
     try:
         suite = Suite(source, clock)
     except Exception as error:
         logger.exception("The suite of %s cannot be built", source.name)
-        return states + [_decide(database, batch, could_not_run(error), {}, None) for batch in known]
+        return states + [_decide(resources, database, batch, could_not_run(error), {}, None) for batch in known]
     for turn in _turns(known):
         with tempfile.TemporaryDirectory(prefix="perennial-") as folder:
             bench = Bench(resources=resources, database=database, source=source, folder=Path(folder), suite=suite)
@@ -200,20 +201,20 @@ def _concluded(bench: Bench, opened: Open) -> str:
 
 def _failed(bench: Bench, batch: Any, error: Exception) -> str:
     logger.exception("%s/%s batch %s could not be validated", batch.source, batch.country, batch.seq)
-    return _decide(bench.database, batch, could_not_run(error), {}, None)
+    return _decide(bench.resources, bench.database, batch, could_not_run(error), {}, None)
 
 
 def _conclude(bench: Bench, opened: Open) -> str:
     batch, trial = opened.batch, opened.trial
     if any(finding.severity == QUARANTINE_BATCH for finding in opened.columns):
-        return _decide(bench.database, batch, verdict_of(opened.columns), {}, None)
+        return _decide(bench.resources, bench.database, batch, verdict_of(opened.columns), {}, None)
     trial.copies = _copies(bench, opened)
     split, profile = None, trial.profiler.profile()
     if len(trial.rejected):
         split, profile = _split(bench, opened)
     unusual = profiles.compare(profile, batch.upper, _past(bench, batch, profile), trial.checks)
     verdict = verdict_of([*opened.columns, *trial.findings(), *unusual])
-    return _decide(bench.database, batch, verdict, profile, split)
+    return _decide(bench.resources, bench.database, batch, verdict, profile, split)
 
 
 def _past(bench: Bench, batch: Any, profile: dict[str, Any]) -> Past:
@@ -320,7 +321,8 @@ def _stored(bench: Bench, batch: Any, good: LandedFile, bad: LandedFile) -> dict
 
 
 def _decide(
-    database: Connection, batch: Any, verdict: Verdict, profile: dict[str, Any], split: dict[str, Any] | None
+    resources: Resources, database: Connection, batch: Any, verdict: Verdict, profile: dict[str, Any],
+    split: dict[str, Any] | None,
 ) -> str:  # fmt: skip
     named = {"source": batch.source, "country": batch.country, "seq": batch.seq}
     with transaction(database):
@@ -331,4 +333,7 @@ def _decide(
         run(database, "decide_batch", state=verdict.state, reason=verdict.reason, report=report, **named)
     log = logger.info if verdict.state == "accepted" else logger.warning
     log("%s/%s batch %s, %s rows: %s. %s", batch.source, batch.country, batch.seq, batch.rows, verdict.state, verdict.reason)
+    if verdict.reason:
+        url = resources.page_url(page_key(batch.source, batch.country, batch.seq))
+        logger.info("%s/%s batch %s: Data Docs: %s", batch.source, batch.country, batch.seq, url)
     return verdict.state
