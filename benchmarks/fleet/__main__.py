@@ -142,7 +142,7 @@ def main() -> None:
     countries, folders = world.COUNTRIES[:number], Folders.of(number)
     ready.prepare(folders, countries)
     raw = folders.root / "measured.json"
-    facts = {"machine": machine(), "cells": number * len(world.TARGETS), "repeat": repeat, "workers": WORKERS}
+    facts = {"machine": machine(), "cells": number * len(world.TARGETS), "workers": WORKERS}
     measured: dict[str, Any] = former(raw, parts, refits) | facts
     for part, refit in rounds(parts, repeat, refits):
         print(f"{time.strftime('%H:%M:%S')} {part}{' with refit' if refit else ''}", flush=True)

@@ -78,7 +78,7 @@ def _perennial(run: Mapping[str, Any], cells: int, workers: int) -> dict[str, An
     settled = max(moment(row["decided_at"]) for row in attempts)
     released = [moment(row["released_at"]) for row in attempts if row["released_at"]]
     states = Counter(row["state"] for row in attempts)
-    trainers = [seen["peak_rss"] - seen["imports_rss"] for seen in run["trainers"]]
+    trainers = [seen["peak_mb"] - seen["imports_mb"] for seen in run["trainers"]]
     training = sum(seen["cpu"] for seen in (*run["trainers"], *run["verifiers"]))
     cpu = {"training processes and their verifiers": training, **run["cpu"]}
     cpu["scheduler"] -= training

@@ -3,7 +3,7 @@
 CPU is exact where parents reap their children, as all of these do: what a tree of processes has used is what its living
 members and the children they have reaped have used (fields utime, stime, cutime, cstime), so the difference of two readings
 is the cost between them. Memory is sampled: the sum of proportional set sizes (PSS: shared pages are divided among those who
-share them), and each process's own high-water mark.
+share them), and the peak of what each process has of its own.
 """
 
 import os
@@ -49,11 +49,11 @@ def _stat(pid: int) -> list[str]:
 
 
 def _memory(pid: int) -> tuple[float, float, float]:
-    """PSS, RSS and the high-water mark of RSS, in MB."""
+    """PSS, RSS and what of RSS is no file's (a library's pages are), in MB."""
     pss = int(Path(f"/proc/{pid}/smaps_rollup").read_text().split("\nPss:")[1].split()[0])
     status = Path(f"/proc/{pid}/status").read_text()
-    rss, peak = (int(status.split(f"\n{name}:")[1].split()[0]) for name in ("VmRSS", "VmHWM"))
-    return pss / 1024, rss / 1024, peak / 1024
+    rss, own = (int(status.split(f"\n{name}:")[1].split()[0]) for name in ("VmRSS", "RssAnon"))
+    return pss / 1024, rss / 1024, own / 1024
 
 
 def machine_cpu_seconds() -> float:
@@ -68,11 +68,11 @@ def _cpu_line() -> list[int]:
 
 @dataclass
 class Seen:
-    """One process: its resident memory when first seen, its high-water mark and CPU when last seen."""
+    """One process: the memory of its own when first seen and at the peak of all samples, its CPU when last seen."""
 
     parent: int
-    first_rss: float
-    peak_rss: float = 0.0
+    first_mb: float
+    peak_mb: float = 0.0
     cpu: float = 0.0
 
 
@@ -116,8 +116,8 @@ class Watch:
         sums = [0.0, 0.0]
         for pid in self.pids():
             with suppress(OSError, IndexError):
-                pss, rss, peak = _memory(pid)
-                seen = self.seen.setdefault(pid, Seen(parent=int(_stat(pid)[1]), first_rss=rss))
-                seen.peak_rss, seen.cpu = peak, cpu_seconds([pid])
+                pss, rss, own = _memory(pid)
+                seen = self.seen.setdefault(pid, Seen(parent=int(_stat(pid)[1]), first_mb=own))
+                seen.peak_mb, seen.cpu = max(seen.peak_mb, own), cpu_seconds([pid])
                 sums = [sums[0] + pss, sums[1] + rss]
         self.peak_pss, self.peak_rss_sum = max(self.peak_pss, sums[0]), max(self.peak_rss_sum, sums[1])

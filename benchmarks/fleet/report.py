@@ -50,7 +50,7 @@ def _figures(measured: Mapping[str, Any]) -> dict[str, Any]:
             grouped.setdefault(_key(run), []).append(summary(run, measured["cells"], measured["workers"]))
     variants = {key: middle(found) for key, found in grouped.items()}
     return {
-        **{name: measured[name] for name in ("machine", "cells", "repeat", "workers")},
+        **{name: measured[name] for name in ("machine", "cells", "workers")},
         "variants": variants,
         "ratios": _ratios(variants),
         "per_cell_cpu_ms": _per_cell(measured, variants),
@@ -71,10 +71,17 @@ def _ratios(variants: Mapping[str, Any]) -> dict[str, float]:
         ("textbook", "perennial"),
     )  # fmt: skip
     return {
-        f"{upper} ÷ {lower}": variants[upper]["wall"] / variants[lower]["wall"]
+        f"{upper} ÷ {lower}": _ratio(variants[upper]["walls"], variants[lower]["walls"])
         for upper, lower in pairs
         if upper in variants and lower in variants
     }
+
+
+def _ratio(upper: list[float], lower: list[float]) -> float:
+    """The median of the rounds' ratios: a machine that is slower in one round is so for both."""
+    if len(upper) != len(lower):
+        return float(np.median(upper) / np.median(lower))
+    return float(np.median(np.divide(upper, lower)))
 
 
 def _per_cell(measured: Mapping[str, Any], variants: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,7 +117,7 @@ def _text(figures: Mapping[str, Any]) -> str:
         f"# One cycle of {figures['cells']} cells",
         "",
         "Each fit sees 50,000 rows of 15 columns, 100 boosted trees; half of the challengers win. "
-        f"{figures['workers']} processes, one thread each. Medians of {figures['repeat']}, page cache warm.",
+        f"{figures['workers']} processes, one thread each, page cache warm. Medians over the rounds.",
         "",
         f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB, Python {machine['python']}, "
         f"scikit-learn {machine['scikit-learn']}, Airflow {machine['apache-airflow-core']}, {machine['date']}. "
@@ -145,7 +152,7 @@ def _seconds(value: float | None) -> str:
 def _times(figures: Mapping[str, Any]) -> list[str]:
     rows = [
         (
-            _name(key), _seconds(made["wall"]), f"{made['wall_low']:.1f}–{made['wall_high']:.1f}",
+            _name(key), str(len(made["walls"])), _seconds(made["wall"]), f"{made['wall_low']:.1f}–{made['wall_high']:.1f}",
             f"{1000 * made['wall'] / figures['cells']:.0f}", _seconds(made["cpu"]),
             _seconds(made["others_cpu"]), f"{made['peak_pss']:.0f}",
             _seconds(made.get("live_p50")), _seconds(made.get("live_p95")), str(int(made.get("published", 0)) or "–"),
@@ -154,6 +161,7 @@ def _times(figures: Mapping[str, Any]) -> list[str]:
     ]  # fmt: skip
     heads = (
         "variant",
+        "rounds",
         "wall s",
         "lowest–highest",
         "ms a cell",
@@ -169,6 +177,7 @@ def _times(figures: Mapping[str, Any]) -> list[str]:
         "Of (a) and (a′): the loop, with the start of its two processes. CPU: all processes of the variant, children",
         "included; of (c) and (b) all of Airflow and PostgreSQL. Live: from the start to the cell's new champion.",
         "Others: what the machine did besides, meanwhile; where that is not little, the wall is longer than it need be.",
+        "Ratios below are the medians of the rounds' ratios: the machine's own speed changes from round to round.",
     ]
     if "textbook" in figures["variants"]:
         number = int(figures["variants"]["textbook"]["measured_cells"])

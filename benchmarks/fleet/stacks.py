@@ -167,7 +167,7 @@ def perennial_cycle(stack: Stack) -> dict[str, Any]:
         "idle_cpu_per_second": {name: (before[name] - idle[name]) / idle_seconds for name in before},
         # A trainer is forked from its task, which has the imports and trains nothing.
         "trainers": [
-            {**vars(seen), "imports_rss": watch.seen[seen.parent].first_rss}
+            {**vars(seen), "imports_mb": watch.seen[seen.parent].first_mb}
             for pid, seen in watch.seen.items()
             if pid in trainers and seen.parent in watch.seen
         ],
