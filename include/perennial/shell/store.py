@@ -46,6 +46,9 @@ class Store(Protocol):
     def open(self, key: str) -> BufferedIOBase:
         """The object as a file that can be read at any place, outside of memory. Raises ObjectMissing."""
 
+    def delete(self, key: str) -> None:
+        """Remove the key, if it is there. Who has opened it reads on."""
+
     def keys(self, prefix: str) -> list[str]:
         """Every key that starts with the prefix, sorted."""
 
@@ -88,6 +91,12 @@ class FolderStore:
     def open(self, key: str) -> BufferedIOBase:
         with self._reading(key):
             return self._path(key).open("rb")
+
+    def delete(self, key: str) -> None:
+        try:
+            self._path(key).unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"{self.url}/{key} cannot be removed: {error}. Check rights.") from error
 
     def keys(self, prefix: str) -> list[str]:
         files = (path for path in self.root.rglob("*") if path.is_file() and not path.name.startswith(".tmp-"))
@@ -191,6 +200,10 @@ class S3Store:
             raise
         file.seek(0)
         return file
+
+    def delete(self, key: str) -> None:
+        with self._errors(key):
+            self.client.delete_object(Bucket=self.bucket, Key=self._name(key))
 
     def keys(self, prefix: str) -> list[str]:
         with self._errors(prefix):
