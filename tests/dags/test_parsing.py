@@ -26,10 +26,10 @@ def test_every_dag_file_can_be_imported(bag):
     assert bag.import_errors == {}
 
 
-def test_there_is_a_dag_per_source_and_one_per_fleet_and_one_keeps_house(bag):
+def test_there_is_a_dag_per_source_and_one_per_fleet_and_two_keep_house(bag):
     catalog = load_catalog()
     expected = {f"ingest_{name}" for name in catalog.sources} | {f"retrain_{name}" for name in catalog.fleets}
-    assert set(bag.dags) == expected | {"maintain"}
+    assert set(bag.dags) == expected | {"compact", "maintain"}
     assert {"ingest_order_lines", "retrain_shop", "ingest_trips", "retrain_ride_hailing"} <= expected
 
 

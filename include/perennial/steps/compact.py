@@ -6,7 +6,8 @@ overtaken by a larger one or by a decision about a batch is removed when no read
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -48,15 +49,25 @@ def compact(resources: Resources, catalog: Catalog) -> dict[str, int]:
     """
     database = connect(resources.database)
     try:
-        if not fetch_one(database, "lock_compacting").locked:
-            raise NothingToDo("Another process is compacting.")
-        removed = _remove_unread(resources, database)
-        counts, left_out = _compact_all(resources, database, catalog)
+        with _alone(database):
+            removed = _remove_unread(resources, database)
+            counts, left_out = _compact_all(resources, database, catalog)
     finally:
         database.close()
     if left_out:
         raise StoreError("; ".join(left_out))
     return {**counts, "removed": removed}
+
+
+@contextmanager
+def _alone(database: Connection) -> Iterator[None]:
+    if not fetch_one(database, "lock_compacting").locked:
+        raise NothingToDo("Another process is compacting.")
+    try:
+        yield
+    finally:
+        if not database.closed:
+            run(database, "unlock_compacting")
 
 
 def _compact_all(resources: Resources, database: Connection, catalog: Catalog) -> tuple[dict[str, int], list[str]]:

@@ -1,5 +1,15 @@
 -- Small batches put together: derived copies, so that a reading touches few objects however often a source is ingested.
 
+CREATE OR REPLACE VIEW readable AS
+SELECT b.source, b.country, b.seq, b.state, b.lower, b.upper, b.report, b.decided_at,
+       CASE WHEN s.seq IS NULL THEN b.rows ELSE s.accepted_rows END AS rows,
+       CASE WHEN s.seq IS NULL THEN b.event_min ELSE s.event_min END AS event_min,
+       CASE WHEN s.seq IS NULL THEN b.event_max ELSE s.event_max END AS event_max,
+       CASE WHEN s.seq IS NULL THEN b.object_key ELSE s.accepted_key END AS object_key,
+       CASE WHEN s.seq IS NULL THEN b.sha256 ELSE s.accepted_sha256 END AS sha256,
+       CASE WHEN s.seq IS NULL THEN b.size ELSE s.accepted_size END AS size
+FROM batches AS b LEFT JOIN splits AS s USING (source, country, seq);
+
 CREATE TABLE compactions (
     source     text        NOT NULL,
     country    text        NOT NULL,
@@ -66,9 +76,8 @@ RETURNS TABLE (first_seq integer, last_seq integer, excluded integer[], batches 
     SELECT first_seq, last_seq, excluded, batches, rows, event_min, event_max, object_key, sha256, size FROM held
     UNION ALL
     SELECT loose.* FROM gaps CROSS JOIN LATERAL (
-        SELECT r.seq, r.seq AS last_seq, '{}'::integer[], 1, r.rows, r.event_min, r.event_max, r.object_key, r.sha256, b.size
-        FROM batches AS b JOIN readable AS r USING (source, country, seq)
-        WHERE b.source = of_source AND b.country = of_country AND b.seq BETWEEN gaps.first_seq AND gaps.last_seq
-          AND b.state = 'accepted') AS loose
+        SELECT seq, seq AS last_seq, '{}'::integer[], 1, rows, event_min, event_max, object_key, sha256, size FROM readable
+        WHERE source = of_source AND country = of_country AND seq BETWEEN gaps.first_seq AND gaps.last_seq AND state = 'accepted'
+        OFFSET 0) AS loose  -- gap by gap: joined in another order it would read every batch of the country
 $$;
 COMMENT ON FUNCTION pieces IS 'What holds the rows of a country''s accepted batches up to one: compactions in force, and the batches between them.';

@@ -1,6 +1,9 @@
 -- lock_compacting: one process at a time compacts; the lock dies with its session
 SELECT pg_try_advisory_lock(hashtextextended('perennial compactions', 0)) AS locked;
 
+-- unlock_compacting: the next process may
+SELECT pg_advisory_unlock(hashtextextended('perennial compactions', 0));
+
 -- countries_of: where a source has batches
 SELECT country FROM countries_landed(%(source)s) ORDER BY country;
 
