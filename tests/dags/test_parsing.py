@@ -92,7 +92,7 @@ def test_two_processes_give_the_same_version_of_each_dag():
     )
     hashes = [_last_line(code, seed) for seed in ("1", "2")]
     assert hashes[0] == hashes[1]
-    assert hashes[0].startswith("HASHES [('ingest_")
+    assert hashes[0].startswith("HASHES [('compact'")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
