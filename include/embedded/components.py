@@ -136,7 +136,8 @@ def _settings(
         ("core", "plugins_folder"): paths.repo / "plugins",
         ("core", "load_examples"): False,
         ("core", "executor"): "LocalExecutor",
-        ("core", "parallelism"): max(2, os.cpu_count() or 2),
+        # A fleet's workers may take every core for minutes: ingest and reports run beside them.
+        ("core", "parallelism"): (os.cpu_count() or 2) + 2,
         ("core", "fernet_key"): known["fernet"],
         ("core", "execution_api_server_url"): f"{url}/execution/",
         ("core", "simple_auth_manager_users"): f"{USER}:admin",
@@ -158,7 +159,7 @@ def _settings(
         # A beat costs 30 ms of CPU, most of it the api-server's; how soon a failed or skipped task is noticed hangs on it, too.
         ("workers", "min_heartbeat_interval"): 2,
         ("dag_processor", "refresh_interval"): 30,
-        ("dag_processor", "min_file_process_interval"): 30,
+        ("dag_processor", "min_file_process_interval"): 60,
         ("usage_data_collection", "enabled"): False,
     }
 

@@ -17,6 +17,7 @@ NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 COUNTRY = re.compile(r"[A-Z]{2}")
 FILE_NAMES = {"csv": r".+\.csv(\.gz)?", "jsonl": r".+\.(jsonl|ndjson|json)(\.gz)?", "parquet": r".+\.parquet"}
 REMOVED = "removed"
+UNKNOWN_COUNTRY = "ZZ"
 
 
 def Days(number: float) -> timedelta:  # noqa: N802 - reads as a unit in specs

@@ -11,6 +11,7 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, AirflowSkipException
 
 from perennial.catalog import Catalog, load_catalog
+from perennial.decision import Decision
 from perennial.errors import NothingToDo, Refused, SettingsError
 from perennial.settings import key_file
 
@@ -127,3 +128,11 @@ def request_of(params: dict[str, Any], dag_run: Any) -> "Request":
     return Request(
         models=params["models"], countries=params["countries"], force=params["force"], dry_run=params["dry_run"], as_of=asked
     )
+
+
+def decision_of(params: dict[str, Any], dag_run: Any) -> Decision:
+    """What a person asks for in the form of a source's quarantine; the person is the one who triggered the run."""
+    return Decision(
+        action=params["action"], country=params["country"], seq=params["batch"],
+        person=dag_run.triggering_user_name or "", reason=params["reason"] or "",
+    )  # fmt: skip

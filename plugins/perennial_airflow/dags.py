@@ -6,11 +6,20 @@ from typing import Any
 from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, Param, dag, task
 
 from perennial.catalog import FleetSpecs
-from perennial.spec import Source
-from perennial_airflow.border import catalog, request_of, run_url, stepping, task_states
+from perennial.decision import ACTIONS
+from perennial.spec import UNKNOWN_COUNTRY, Source
+from perennial_airflow.border import catalog, decision_of, request_of, run_url, stepping, task_states
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 AS_OF = "Train as of that moment of the data, not of the newest rows. A backfill sets it to each of its dates."
+WHAT_ACTIONS_DO = (
+    "look: what is kept aside, in the log of decide. accept: a held batch, without its rejected rows. "
+    "validate again: held batches, by today's spec. extract again: a held or retracted batch, from its table. "
+    "retract: an accepted batch."
+)
+WHICH_COUNTRY = f"{UNKNOWN_COUNTRY}: rows whose country the source does not know. Empty: all, to look and to validate again."
+WHICH_BATCH = "Its number in its country, as look shows it. Empty: all, to look and to validate again."
+WHAT_REASON = "Why. Everything but look needs it; it is kept with your name."
 RETRIES = {"retries": 3, "retry_delay": timedelta(seconds=5), "retry_exponential_backoff": 2.0}
 
 
@@ -58,6 +67,35 @@ def ingest_dag(source: Source, doc: str) -> DAG:
         land() >> validate() >> announce()  # type: ignore[operator]
 
     return ingest()
+
+
+def quarantine_dag(source: Source, doc: str) -> DAG:
+    """decide → announce for one source, by hand."""
+    name = source.name
+
+    @dag(
+        dag_id=f"quarantine_{name}", schedule=None, start_date=START, catchup=False, is_paused_upon_creation=False,
+        tags=["perennial", "quarantine"], default_args={**RETRIES, "owner": source.owner.name}, params=_choices(source),
+        doc_md=doc,
+    )  # fmt: skip
+    def quarantine() -> None:
+        @task
+        def decide(params: dict[str, Any], dag_run: Any) -> dict[str, Any]:
+            """Look at what is kept aside, or do what the form says about it."""
+            from perennial.steps.quarantine import carry_out as step
+
+            return stepping(step, catalog().source(name), decision_of(params, dag_run))  # type: ignore[no-any-return]
+
+        @task(trigger_rule="none_failed", outlets=[accepted(name)])
+        def announce(params: dict[str, Any]) -> list[str]:
+            """Wake the fleets that read this source."""
+            from perennial.steps.quarantine import announce as step
+
+            return stepping(step, catalog().source(name), params["action"])  # type: ignore[no-any-return]
+
+        decide() >> announce()  # type: ignore[call-arg, operator]
+
+    return quarantine()
 
 
 def retrain_dag(specs: FleetSpecs, doc: str) -> DAG:
@@ -172,6 +210,19 @@ def _any(assets: list[Asset]) -> Any:
     for asset in assets[1:]:
         either = either | asset
     return either
+
+
+def _choices(source: Source) -> dict[str, Param]:
+    countries = [None, *sorted({*source.countries.values(), UNKNOWN_COUNTRY})]
+    return {
+        "action": Param(ACTIONS[0], type="string", enum=[*ACTIONS], title="Action", description=WHAT_ACTIONS_DO),
+        "country": Param(
+            None, type=["null", "string"], enum=countries, values_display={"null": "all"}, title="Country",
+            description=WHICH_COUNTRY,
+        ),
+        "batch": Param(None, type=["null", "integer"], minimum=1, title="Batch", description=WHICH_BATCH),
+        "reason": Param(None, type=["null", "string"], title="Reason", description=WHAT_REASON),
+    }  # fmt: skip
 
 
 def _params(specs: FleetSpecs) -> dict[str, Param]:

@@ -10,6 +10,7 @@ import pytest
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from perennial.decision import Decision
 from perennial.errors import (
     ArtifactError,
     FleetFailed,
@@ -192,6 +193,18 @@ def test_a_backfills_run_asks_for_the_data_as_of_its_date_unless_the_form_says_o
 def test_a_moment_that_is_none_fails_the_run_without_a_retry():
     with pytest.raises(AirflowFailException, match="is no moment"):
         requested(as_of="soon")
+
+
+def test_a_decision_is_that_of_the_person_who_triggered_the_run():
+    form = {"action": "accept", "country": "GB", "batch": 3, "reason": "it is right"}
+    found = border.decision_of(form, SimpleNamespace(triggering_user_name="ada"))
+    assert found == Decision(action="accept", country="GB", seq=3, person="ada", reason="it is right")
+
+
+def test_a_run_that_nobody_triggered_has_no_person():
+    form = {"action": "accept", "country": "GB", "batch": 3, "reason": None}
+    found = border.decision_of(form, SimpleNamespace(triggering_user_name=None))
+    assert (found.person, found.reason) == ("", "")
 
 
 def test_airflows_history_is_reached_by_a_connection_of_its_own_and_no_masked_one_is_handed_on(monkeypatch):

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -32,13 +33,20 @@ def shop(world, tmp_path):
 
 @pytest.fixture
 def in_the_file(tmp_path):
-    """Counts the data set's own lines that meet a condition, up to the last day that was taken in."""
+    """The numbers of the data set's own lines that meet a condition, up to the last day that was taken in."""
     lines = retail.read_lines(tmp_path / "cache")
 
-    def count(condition, since=None, until=NEW_YEAR):
-        return int((condition(lines) & retail._within(lines["invoice_date"], since, until)).sum())
+    def chosen(condition, since=None, until=NEW_YEAR):
+        return set(lines["line_id"][condition(lines) & retail._within(lines["invoice_date"], since, until)])
 
-    return count
+    return chosen
+
+
+def kept_aside(store):
+    """Numbers of the lines kept aside for an expectation, as they lie in the store."""
+    files = [pq.read_table(path, columns=["line_id", "rejected_by"]) for path in (store / "quarantine").rglob("*.parquet")]
+    rows = pa.concat_tables(files).to_pandas().explode("rejected_by")
+    return lambda rule: set(rows["line_id"][rows["rejected_by"] == rule])
 
 
 def rejections(shop, lower):
@@ -49,22 +57,30 @@ def rejections(shop, lower):
 
 
 def test_each_incident_is_caught_and_the_closed_days_are_none(shop, in_the_file, tmp_path):
-    copied = in_the_file(lambda lines: lines.duplicated(lines.columns.drop("line_id").tolist()), HISTORY, OVERLAP)
+    copied = len(in_the_file(lambda lines: lines.duplicated(lines.columns.drop("line_id").tolist()), HISTORY, OVERLAP))
     caught = rejections(shop, ">= 2")["copies"]
     assert copied > 22_000
     assert caught == pytest.approx(copied, rel=0.03)  # some are mistyped at first, and equal no other line
 
     everything = rejections(shop, ">= 1")
     free = in_the_file(lambda lines: lines["price"] <= 0)
-    assert everything[NO_PRICE] == pytest.approx(free, rel=0.01)  # corrected lines come twice
+    assert everything[NO_PRICE] == pytest.approx(len(free), rel=0.01)  # corrected lines come twice
     lost = in_the_file(lambda lines: (lines["quantity"] < 0) & ~lines["invoice"].str.startswith("C"))
-    assert everything[VANISHED] == pytest.approx(lost, rel=0.01)
+    assert everything[VANISHED] == pytest.approx(len(lost), rel=0.01)
 
+    aside = kept_aside(tmp_path / "store")
+    assert aside(NO_PRICE) == free
+    assert len(in_the_file(lambda lines: lines["price"] < 0)) == 3
+    assert aside(VANISHED) == lost
+    alike = in_the_file(lambda lines: lines.duplicated(lines.columns.drop("line_id").tolist(), keep=False))
+    assert aside("copies") < alike  # of each only the repetitions
+
+    odd = in_the_file(lambda lines: ~lines["stock_code"].str.match(r"\d{5}"))
     noticed = shop.execute(shop.perennial, """SELECT sum((finding ->> 'unexpected')::int)::int FROM perennial.batches,
         jsonb_array_elements(report -> 'findings') AS finding
         WHERE finding ->> 'expectation' = 'expect_column_values_to_match_regex'
           AND finding ->> 'severity' = 'info'""")  # fmt: skip
-    assert noticed[0][0] == pytest.approx(in_the_file(lambda lines: ~lines["stock_code"].str.match(r"\d{5}")), rel=0.01)
+    assert noticed[0][0] == pytest.approx(len(odd), rel=0.01)
 
     volume = shop.execute(shop.perennial, """SELECT country, finding ->> 'text' FROM perennial.batches,
         jsonb_array_elements(report -> 'findings') AS finding
@@ -78,3 +94,7 @@ def test_each_incident_is_caught_and_the_closed_days_are_none(shop, in_the_file,
     stored = sum(pq.read_metadata(path).num_rows for path in (tmp_path / "store" / "quarantine").rglob("*.parquet"))
     assert landed == accepted + kept
     assert kept == stored
+
+    assert shop.decide("look") == ("success", {"decide": "success", "announce": "skipped"})
+    assert shop.returned["decide"]["held"] == []
+    assert "GB 2" in shop.returned["decide"]["with rejected rows"]

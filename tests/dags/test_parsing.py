@@ -26,9 +26,10 @@ def test_every_dag_file_can_be_imported(bag):
     assert bag.import_errors == {}
 
 
-def test_there_is_a_dag_per_source_and_one_per_fleet_and_two_keep_house(bag):
+def test_there_are_two_dags_per_source_and_one_per_fleet_and_two_keep_house(bag):
     catalog = load_catalog()
     expected = {f"ingest_{name}" for name in catalog.sources} | {f"retrain_{name}" for name in catalog.fleets}
+    expected |= {f"quarantine_{name}" for name in catalog.sources}
     assert set(bag.dags) == expected | {"compact", "maintain"}
     assert {"ingest_order_lines", "retrain_shop", "ingest_trips", "retrain_ride_hailing"} <= expected
 
@@ -74,6 +75,14 @@ def test_the_trigger_form_offers_the_fleets_models_and_countries(bag):
         assert params.get_param("models").schema["items"]["enum"] == sorted({cell.model for cell in cells})
         assert params.get_param("countries").schema["items"]["enum"] == sorted({cell.country for cell in cells})
         assert (params["force"], params["dry_run"]) == (False, False)
+
+
+def test_a_quarantine_is_asked_by_hand_alone_and_offers_its_sources_countries(bag):
+    for name, source in load_catalog().sources.items():
+        dag = bag.dags[f"quarantine_{name}"]
+        assert (dag.timetable.can_be_scheduled, dag.is_paused_upon_creation) == (False, False)
+        assert dag.params.get_param("country").schema["enum"] == [None, *sorted({*source.countries.values(), "ZZ"})]
+        assert (dag.params["action"], dag.params["batch"], dag.params["reason"]) == ("look", None, None)
 
 
 def test_two_parses_give_the_same_dags(bag):

@@ -20,7 +20,8 @@ CREATE TABLE sightings (
 
 @dataclass
 class World:
-    """The databases behind the Connections, the specs that the DAGs are built from, how often each task was tried."""
+    """The databases behind the Connections, the specs that the DAGs are built from, how often each task of the last run
+    was tried and what it returned."""
 
     perennial: str
     zoo: str
@@ -28,6 +29,7 @@ class World:
     random: np.random.Generator
     patch: pytest.MonkeyPatch
     tries: dict[Any, int] = field(default_factory=dict)
+    returned: dict[Any, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         import perennial_airflow.dags
@@ -74,6 +76,13 @@ class World:
 
         return self._run(ingest_dag(self.catalog.source("sightings"), "doc"))
 
+    def decide(self, action: str, country: str | None = None, batch: int | None = None, reason: str | None = None) -> Any:
+        """Run the DAG of the source's quarantine; returns the run's state and those of its tasks."""
+        from perennial_airflow.dags import quarantine_dag
+
+        asked = {"action": action, "country": country, "batch": batch, "reason": reason}
+        return self._run(quarantine_dag(self.catalog.source("sightings"), "doc"), asked)
+
     def retrain(self, **conf: Any) -> tuple[str, dict[Any, str]]:
         """Run the fleet's DAG; returns the run's state and those of its tasks, mapped ones by name and index."""
         from perennial_airflow.dags import retrain_dag
@@ -95,6 +104,7 @@ class World:
         run = dag.test(run_conf=conf)
         tasks = run.get_task_instances()
         self.tries = {_name(task): task.try_number for task in tasks}
+        self.returned = {_name(task): task.xcom_pull(task.task_id, map_indexes=task.map_index) for task in tasks}
         return str(run.state), {_name(task): str(task.state) for task in tasks}
 
 

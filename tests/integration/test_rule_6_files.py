@@ -22,12 +22,13 @@ from toy_files import sightings_files
 
 from perennial import Column, Seconds
 from perennial.core.snapshots import latest_revisions
-from perennial.errors import NothingToDo, RegistryError, StoreError
+from perennial.errors import NothingToDo, RegistryError, RequestError, StoreError
 from perennial.shell.database import connect
 from perennial.shell.lake import Reader
 from perennial.shell.store import open_store
 from perennial.steps import ingest, land_files, landing, validate
 from perennial.steps.audit import examine
+from perennial.steps.quarantine import extract_again, validate_again
 
 HEADER = "id,seen_at,country,length,weight"
 ALWAYS = (pd.Timestamp("1900-01-01", tz="UTC"), pd.Timestamp("2100-01-01", tz="UTC"))
@@ -647,6 +648,30 @@ def test_rows_of_an_unknown_country_are_kept_aside(inbox):
     inbox.ingest()
     assert dict(inbox.zoo.sql("SELECT country, state FROM batches")) == {"GB": "accepted", "ZZ": "quarantined"}
     assert inbox.truth() == {1: 10}
+
+
+def test_rows_of_a_country_that_becomes_known_go_there_and_leave_it_with_their_file(inbox):
+    inbox.drop("a.csv", (1, 10), (2, 20, "Spain"), (3, 30, "Spain"), (4, 40, "Atlantis"))
+    inbox.ingest()
+    inbox.edit(countries={**inbox.source.countries, "Spain": "ES"})
+    said = validate_again(inbox.zoo.resources, inbox.source, "ann", "Spain is a country")
+    assert said == {"accepted": ["ES 1"], "quarantined": ["ZZ 2"]}
+    assert inbox.truth("ES") == {2: 20, 3: 30}
+    assert examine(inbox.zoo.resources, inbox.zoo.catalog).violations == []
+    inbox.drop("a.csv", (1, 10), (3, 31, "Spain"), (4, 40, "Atlantis"))
+    inbox.ingest()
+    assert (inbox.truth(), inbox.truth("ES")) == ({1: 10}, {3: 31})
+    assert examine(inbox.zoo.resources, inbox.zoo.catalog).violations == []
+
+
+def test_files_are_not_extracted_again_but_written_anew(inbox):
+    inbox.drop("a.csv", (2, 20, "Atlantis"))
+    inbox.ingest()
+    with pytest.raises(RequestError, match="write the file anew, mended, under its name"):
+        extract_again(inbox.zoo.resources, inbox.source, "ZZ", 1, "ann", "mended")
+    inbox.drop("a.csv", (2, 20, "Britain"))
+    inbox.ingest()
+    assert inbox.truth() == {2: 20}
 
 
 def test_a_store_that_cannot_be_looked_at_fails_the_landing(inbox):

@@ -4,6 +4,7 @@ import threading
 from contextlib import closing
 from dataclasses import replace
 
+import pandas as pd
 import psycopg2
 import pytest
 from psycopg2 import errors
@@ -211,7 +212,7 @@ def test_a_batch_is_never_removed(zoo, statement):
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [("landed", "retracted"), ("accepted", "landed"), ("accepted", "quarantined"), ("quarantined", "retracted")],
+    [("landed", "retracted"), ("accepted", "landed"), ("accepted", "quarantined"), ("quarantined", "landed")],
 )
 def test_a_batch_cannot_take_an_unlawful_turn(zoo, before, after):
     zoo.see("Britain", range(3))
@@ -224,9 +225,9 @@ def test_a_batch_cannot_take_an_unlawful_turn(zoo, before, after):
 def test_a_quarantined_batch_can_be_accepted_after_a_fix(zoo):
     zoo.see("Britain", range(60), slope=0, noise=5000)
     zoo.ingest()
-    assert zoo.retrain() == {}
+    assert zoo.retrain()["weight/GB"].state == "skipped"
     zoo.sql("UPDATE batches SET state = 'accepted' WHERE state = 'quarantined'")
-    assert list(zoo.retrain()) == ["weight/GB"]
+    assert zoo.retrain()["weight/GB"].state != "skipped"
 
 
 def test_a_role_that_cannot_see_other_transactions_is_refused(zoo, postgres):
@@ -258,6 +259,44 @@ def test_a_value_of_another_type_is_named_and_nothing_is_landed(zoo):
     with pytest.raises(SourceMismatch, match="Britain"):
         land(zoo)
     assert zoo.sql("SELECT 1 FROM batches") == []
+
+
+def test_rows_without_a_moment_of_change_are_counted_and_the_others_land(zoo, caplog):
+    zoo.see("Britain", range(3))
+    execute(zoo.shop, "ALTER TABLE sightings DROP CONSTRAINT sightings_pkey, ALTER COLUMN changed_at DROP NOT NULL")
+    execute(zoo.shop, "UPDATE sightings SET changed_at = NULL WHERE id <= 7")
+    assert land(zoo) == {"GB": 53}
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert "sightings: 7 rows of table sightings have no changed_at" in said
+    execute(zoo.shop, "UPDATE sightings SET changed_at = now() WHERE changed_at IS NULL")
+    caplog.clear()
+    assert (land(zoo), caplog.records) == ({"GB": 7}, [])
+    assert is_landed_exactly_once(zoo)
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kolkata", "UTC"])
+def test_a_moment_is_the_same_whatever_the_zone_of_the_databases_sessions(zoo, zone):
+    execute(zoo.shop, "ALTER DATABASE " + psycopg2.extensions.parse_dsn(zoo.shop)["dbname"] + f" SET timezone = '{zone}'")
+    execute(zoo.shop, "INSERT INTO sightings VALUES (1, now(), '2026-01-31 12:00:00+02', 'Britain', 1, 2)")
+    land(zoo)
+    assert landed_changes(zoo)["seen_at"].tolist() == [pd.Timestamp("2026-01-31T10:00:00Z")]
+    assert is_landed_exactly_once(zoo)
+
+
+@pytest.mark.parametrize("kind", ["timestamp", "date", "text"])
+@pytest.mark.parametrize("column", ["seen_at", "changed_at"])
+def test_a_moment_whose_zone_is_not_told_is_refused(zoo, column, kind):
+    zoo.see("Britain", range(3))
+    execute(zoo.shop, f"ALTER TABLE sightings ALTER COLUMN {column} DROP DEFAULT, ALTER COLUMN {column} TYPE {kind}")
+    with pytest.raises(SourceMismatch, match=f"sightings: {column} of table sightings does not name its zone"):
+        land(zoo)
+    assert zoo.sql("SELECT 1 FROM batches") == []
+
+
+def test_a_table_that_lacks_a_timestamp_is_refused_with_its_name(zoo):
+    execute(zoo.shop, "ALTER TABLE sightings RENAME COLUMN changed_at TO altered_at")
+    with pytest.raises(SourceMismatch, match=r'sightings is not as .*: .* "?changed_at"? does not exist'):
+        land(zoo)
 
 
 def columns(zoo) -> tuple[Column, ...]:
@@ -292,7 +331,7 @@ def test_the_garbage_of_one_country_stops_that_country_only(zoo):
     zoo.ingest()
     assert states(zoo) == {"GB": "accepted", "FR": "quarantined"}
     assert "weight: " in reason(zoo, "FR")
-    assert {cell: row.state for cell, row in zoo.retrain().items()} == {"weight/GB": "published"}
+    assert {cell: row.state for cell, row in zoo.retrain().items()} == {"weight/GB": "published", "weight/FR": "skipped"}
 
 
 def test_a_validation_that_cannot_run_counts_as_failed(zoo):

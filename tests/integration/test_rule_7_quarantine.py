@@ -171,6 +171,17 @@ def test_a_column_that_has_changed_holds_its_country_only(zoo, how):
     assert said in found["FR", 1].reason
 
 
+def test_a_batch_of_unknown_countries_that_lost_that_column_is_held_and_the_others_are_not(zoo):
+    zoo.see("Atlantis", range(3))
+    zoo.see("France", range(3))
+    ingest.land(zoo.resources, source_of(zoo))
+    overwritten(zoo, "ZZ", lambda table: table.drop_columns("country"))
+    validate(zoo.resources, source_of(zoo))
+    found = batches(zoo)
+    assert (found["FR", 1].state, found["ZZ", 1].state) == ("accepted", "quarantined")
+    assert "has no column country" in found["ZZ", 1].reason
+
+
 def test_a_new_column_is_noticed_and_left_out(zoo):
     zoo.see("France", range(3))
     ingest.land(zoo.resources, source_of(zoo))
@@ -197,7 +208,7 @@ def test_a_suite_that_cannot_be_built_holds_what_it_covers_until_it_is_mended(zo
     with pytest.raises(RequestError, match="was not validated row by row"):
         accept_batch(zoo.resources, "sightings", "GB", 1, "ann", "let it in")
     edit_source(zoo, expectations=sound)
-    assert validate_again(zoo.resources, source_of(zoo), "ann", "mended") == {"accepted": 1, "quarantined": 0}
+    assert validate_again(zoo.resources, source_of(zoo), "ann", "mended") == {"accepted": ["GB 1"], "quarantined": []}
     assert audit(zoo.resources, zoo.catalog) == []
 
 

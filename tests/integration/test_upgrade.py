@@ -10,6 +10,7 @@ from perennial.shell.database import connect, fetch, fetch_one, migrate
 
 CLOCK = datetime(2026, 1, 3, tzinfo=UTC)
 DAY = timedelta(days=1)
+MOVED = "2026-01-01 03:00:00+00, the cursor only to 2026-01-01 02:00:00+00"
 PASSED = '[{"expectation": "not null", "success": true, "rows": 10, "unexpected": 0}]'
 LAND = """
 INSERT INTO perennial.batches (source, country, seq, lower, upper, previous_upper, rows, event_min, event_max, object_key,
@@ -46,6 +47,13 @@ def test_what_was_accepted_is_read_whole_and_passes_the_audit(upgraded):
     assert fetch(upgraded, "audit_quarantine") == []
     (britain, france) = sorted(fetch(upgraded, "audit_balance"), key=lambda row: row.accepted, reverse=True)
     assert (britain.accepted, france.undecided) == (20, 20)
+
+
+def test_the_chain_of_batches_goes_on(upgraded):
+    facts = {"source": "sightings", "rows": 1, "event_min": CLOCK, "event_max": CLOCK, "object_key": "k", "sha256": "0" * 64}
+    bounds = {"lower": datetime(2026, 1, 1, 2, tzinfo=UTC), "upper": datetime(2026, 1, 1, 3, tzinfo=UTC)}
+    assert fetch_one(upgraded, "land_batch", country="GB", size=1, **facts, **bounds).seq == 3
+    assert fetch(upgraded, "audit_ledger") == [("sightings", f"batches reach to {MOVED}")]
 
 
 def test_what_has_no_profile_is_no_past_to_compare_with(upgraded):

@@ -11,7 +11,7 @@ from perennial import Owner
 from perennial.catalog import FleetSpecs, RefusedSpec
 from perennial.core.messages import MOST_CAUSES, Result, messages_of, owners_of
 
-Row = namedtuple("Row", "model country state reason champion gain", defaults=("", "v1", None))
+Row = namedtuple("Row", "model country state reason champion gain held", defaults=("", "v1", None, ""))
 KEEPERS = Owner("keepers", alerts=("mailto://keepers@example.com",))
 VETS = Owner("vets", alerts=("mailto://vets@example.com",), tier=1)
 COUNTRIES = [f"{first}{second}" for first in "ABCDE" for second in "ABCDEFGHIJ"]
@@ -41,6 +41,15 @@ def body(outcomes, **facts):
 @pytest.mark.parametrize("state", ["kept", "inconclusive", "skipped"])
 def test_nobody_is_told_of_a_run_in_which_nothing_happened(state):
     assert told(fleet(weight=KEEPERS), rows(state, "GB", "FR")) == {}
+
+
+def test_cells_whose_rows_are_held_say_so_where_a_message_goes_out_anyway():
+    held = rows("skipped", "GB", reason="Not due. Batch s/GB 7 is held: volume.", held="Batch s/GB 7 is held: volume.")
+    assert told(fleet(weight=KEEPERS), held) == {}
+    said = body([*rows("published", "FR"), *held])
+    assert "Waiting for rows that are held:\n- weight: GB: Batch s/GB 7 is held: volume." in said
+    assert "trigger quarantine_<source>, look, and decide" in said
+    assert "Not due" not in said
 
 
 def test_nobody_is_told_of_an_empty_run():

@@ -16,6 +16,7 @@ TO_DO = {
     "trigger retrain_{fleet} for them with force.",
     "blocked": "Blocked cells keep their champions until the blocker is lifted or runs out.",
 }
+LOOK_AT_HELD = "Held batches wait for a person: trigger quarantine_<source>, look, and decide."
 NO_PLAN = "The plan task failed, so nothing was trained; champions stay in force. See its log, then trigger retrain_{fleet}."
 MOST_CELLS = 20
 MOST_CAUSES = 10
@@ -121,6 +122,10 @@ def _body(fleet: str, result: Result, outcomes: list[Any], is_whole_run: bool) -
             lines = [_cells(rows, _gain)] if state == "published" else _by_cause(rows)
             parts.append(_list(title, lines))
             to_do += [TO_DO[state].format(fleet=fleet)] if state in TO_DO else []
+    held = [outcome for outcome in outcomes if outcome.held and outcome.state not in TOLD]
+    if held:
+        parts.append(_list("Waiting for rows that are held", _by_cause([row._replace(reason=row.held) for row in held])))
+        to_do.append(LOOK_AT_HELD)
     return "\n\n".join([*parts, _list("What to do", to_do) if to_do else "There is nothing to do."])
 
 

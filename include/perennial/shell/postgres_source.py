@@ -17,6 +17,7 @@ from perennial.spec import Source
 
 CASTS = {"string": "text", "int64": "int8", "float64": "float8", "bool": "bool", "timestamp": "timestamptz"}
 CHUNK_ROWS = 25_000
+TIMESTAMPTZ = 1184  # its number in every PostgreSQL
 
 
 @contextmanager
@@ -53,6 +54,28 @@ def safe_bound(connection: Connection, source: Source) -> tuple[datetime, dateti
     return bound, clock
 
 
+def undated_rows(connection: Connection, source: Source) -> int:
+    """How many rows have no ``changed_at``: they belong to no interval, so no landing ever takes them."""
+    text = sql.SQL("SELECT count(*) FROM {table} WHERE {changed_at} IS NULL")
+    with _as_mismatches(source), connection, connection.cursor() as cursor:
+        cursor.execute(text.format(table=_table_of(source), changed_at=sql.Identifier(source.changed_at)))
+        return sum(number for (number,) in cursor)
+
+
+def check_moments(connection: Connection, source: Source) -> None:
+    """Raise SourceMismatch where a timestamp of the spec is not a ``timestamptz`` in the table: its zone would be a guess."""
+    names = [column.name for column in source.columns if column.type == "timestamp"]
+    text = sql.SQL("SELECT {columns} FROM {table} LIMIT 0")
+    with _as_mismatches(source), connection, connection.cursor() as cursor:
+        cursor.execute(text.format(table=_table_of(source), columns=sql.SQL(", ").join(map(sql.Identifier, names))))
+        wrong = [column.name for column in cursor.description or () if column.type_code != TIMESTAMPTZ]
+    if wrong:
+        raise SourceMismatch(
+            f"Source {source.name}: {', '.join(wrong)} of table {source.table} does not name its zone, so its moments would be "
+            "guessed. Make it timestamptz, in the table or by a view that says which zone it is in. Nothing was landed."
+        )
+
+
 def extract(connection: Connection, source: Source, lower: datetime, upper: datetime) -> Iterator[pa.Table]:
     """Rows with ``lower <= changed_at < upper``, by country and event time, in chunks.
 
@@ -60,17 +83,26 @@ def extract(connection: Connection, source: Source, lower: datetime, upper: date
     column or holds a value that does not fit its type.
     """
     connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
-    with connection, connection.cursor(name=f"perennial_{source.name}") as cursor:
+    with _as_mismatches(source), connection, connection.cursor(name=f"perennial_{source.name}") as cursor:
         cursor.itersize = CHUNK_ROWS
-        try:
-            cursor.execute(_select(source), {"lower": lower, "upper": upper})
-            while rows := cursor.fetchmany(CHUNK_ROWS):
-                yield _table(rows, source)
-        except (errors.UndefinedColumn, errors.UndefinedTable, errors.InsufficientPrivilege, errors.DataError) as error:
-            raise SourceMismatch(
-                f"Source {source.name} is not as {source.where} says: {str(error).splitlines()[0]}. "
-                "Mend the table or the spec; nothing was landed."
-            ) from error
+        cursor.execute(_select(source), {"lower": lower, "upper": upper})
+        while rows := cursor.fetchmany(CHUNK_ROWS):
+            yield _table(rows, source)
+
+
+@contextmanager
+def _as_mismatches(source: Source) -> Iterator[None]:
+    try:
+        yield
+    except (errors.UndefinedColumn, errors.UndefinedTable, errors.InsufficientPrivilege, errors.DataError) as error:
+        raise SourceMismatch(
+            f"Source {source.name} is not as {source.where} says: {str(error).splitlines()[0]}. "
+            "Mend the table or the spec; nothing was landed."
+        ) from error
+
+
+def _table_of(source: Source) -> sql.Identifier:
+    return sql.Identifier(*source.table.split("."))
 
 
 def _select(source: Source) -> sql.Composed:
@@ -81,7 +113,7 @@ def _select(source: Source) -> sql.Composed:
     text = "SELECT {columns} FROM {table} WHERE {changed_at} >= %(lower)s AND {changed_at} < %(upper)s ORDER BY {order}"
     return sql.SQL(text).format(
         columns=columns,
-        table=sql.Identifier(*source.table.split(".")),
+        table=_table_of(source),
         changed_at=sql.Identifier(source.changed_at),
         order=sql.SQL(", ").join(map(sql.Identifier, order)),
     )

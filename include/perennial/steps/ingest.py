@@ -3,6 +3,7 @@
 import logging
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from perennial.errors import NothingToDo
 from perennial.resources import Resources
@@ -26,6 +27,7 @@ def land(resources: Resources, source: Source) -> dict[str, int]:
     database = connect(resources.database)
     try:
         with postgres_source.connected(resources.source_dsn(source.connection), source) as connection:
+            _check(connection, source)
             upper, clock = postgres_source.safe_bound(connection, source)
             lower = cursor_of(database, source, clock)
             if upper <= lower:  # the spec's max_commit_lag has grown, or the source's clock was set back
@@ -42,6 +44,16 @@ def land(resources: Resources, source: Source) -> dict[str, int]:
         raise NothingToDo(f"Source {source.name} has no new row up to {upper:%Y-%m-%d %H:%M:%S} UTC.")
     logger.info("%s: landed %s rows of %s countries", source.name, sum(rows.values()), len(rows))
     return rows
+
+
+def _check(connection: Any, source: Source) -> None:
+    postgres_source.check_moments(connection, source)
+    undated = postgres_source.undated_rows(connection, source)
+    if undated:
+        logger.error(
+            "%s: %s rows of table %s have no %s: they are of no interval and are never landed. Give them one, and let the "
+            "table refuse its lack.", source.name, f"{undated:,}", source.table, source.changed_at,
+        )  # fmt: skip
 
 
 def announce(resources: Resources, source: Source) -> list[str]:

@@ -13,9 +13,7 @@ from perennial.errors import RegistryError
 from perennial.resources import Resources
 from perennial.shell.database import Connection, fetch_one, run, transaction
 from perennial.shell.lake import BatchWriter, LandedFile
-from perennial.spec import Source
-
-UNKNOWN_COUNTRY = "ZZ"
+from perennial.spec import UNKNOWN_COUNTRY, Source
 
 
 class Batches:
@@ -57,7 +55,12 @@ def by_country(table: pa.Table, source: Source) -> Iterator[tuple[str, pa.Table]
     values = table[source.country]
     for value in pc.unique(values).to_pylist():
         chosen = pc.is_null(values) if value is None else pc.equal(values, value)
-        yield source.countries.get(value, UNKNOWN_COUNTRY), table.filter(chosen)
+        yield country_of(source, value), table.filter(chosen)
+
+
+def country_of(source: Source, value: Any) -> str:
+    """The code that the spec has for a value of the country column."""
+    return source.countries.get(value, UNKNOWN_COUNTRY)
 
 
 def cursor_of(database: Connection, source: Source, clock: datetime) -> datetime:

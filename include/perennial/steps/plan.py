@@ -16,6 +16,7 @@ from perennial.shell.registry import reading_differently
 logger = logging.getLogger(__name__)
 
 SECONDS_PER_ROW = 1e-5
+HELD_REASON = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +105,7 @@ class Planned:
 def _write(database: Connection, specs: FleetSpecs, run_id: str, request: Request, wanted: list[Cell]) -> None:
     as_of = {name: _as_of(database, name, request.as_of) for name in specs.sources}
     planned = _planned(database, specs, request, wanted, as_of)
+    held = _held(database, specs, wanted)
     with transaction(database):
         stored = {name: moment.isoformat() for name, moment in as_of.items() if moment is not None}
         run(
@@ -114,17 +116,33 @@ def _write(database: Connection, specs: FleetSpecs, run_id: str, request: Reques
             requested=Json(request.as_json()),
             as_of=Json(stored),
         )
-        run(
-            database,
-            "add_outcomes",
-            run_id=run_id,
-            models=[each.cell.model for each in planned],
-            countries=[each.cell.country for each in planned],
-            sources=[each.source for each in planned],
-            costs=[each.cost for each in planned],
-            fresh=[each.is_fresh for each in planned],
-        )
+        _write_cells(database, specs, run_id, planned, held)
     logger.info("%s: planned %s of %s cells", run_id, len(planned), len(wanted))
+
+
+def _write_cells(database: Connection, specs: FleetSpecs, run_id: str, planned: list[Planned], held: dict[Cell, str]) -> None:
+    run(
+        database,
+        "add_outcomes",
+        run_id=run_id,
+        models=[each.cell.model for each in planned],
+        countries=[each.cell.country for each in planned],
+        sources=[each.source for each in planned],
+        costs=[each.cost for each in planned],
+        fresh=[each.is_fresh for each in planned],
+        held=[held.get(each.cell, "") for each in planned],
+    )
+    due = {each.cell for each in planned}
+    waiting = [cell for cell in held if cell not in due]
+    run(
+        database,
+        "add_held_outcomes",
+        run_id=run_id,
+        models=[cell.model for cell in waiting],
+        countries=[cell.country for cell in waiting],
+        sources=[specs.models[cell.model].source for cell in waiting],
+        held=[held[cell] for cell in waiting],
+    )
 
 
 def _planned(
@@ -144,6 +162,17 @@ def _planned(
             is_fresh = before is None or (ledger is not None and ledger.decided_at >= before.planned_at)
             planned.append(Planned(cell=cell, source=source, cost=cost, is_fresh=is_fresh))
     return planned
+
+
+def _held(database: Connection, specs: FleetSpecs, wanted: list[Cell]) -> dict[Cell, str]:
+    """Of the cells whose country's newest batch is held: which one, and why. Cells that are not due for it say so, too."""
+    held = {
+        (source, row.country): f"Batch {source}/{row.country} {row.seq} is held: {row.reason[:HELD_REASON]}"
+        for source in specs.sources
+        for row in fetch(database, "newest_held", source=source)
+    }
+    sources = {cell: specs.models[cell.model].source for cell in wanted if cell.model in specs.models}
+    return {cell: held[source, cell.country] for cell, source in sources.items() if (source, cell.country) in held}
 
 
 def _as_of(database: Connection, source: str, asked: datetime | None) -> datetime | None:

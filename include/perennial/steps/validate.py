@@ -24,17 +24,18 @@ from perennial.core.findings import Finding, Verdict, could_not_run, verdict_of
 from perennial.core.profiles import Past, Profiler
 from perennial.core.removals import present
 from perennial.core.trials import Trial, conformed, rejected_schema, with_reasons
-from perennial.errors import NothingToDo, RegistryError
+from perennial.errors import NothingToDo, RegistryError, StoreError
 from perennial.resources import Resources
 from perennial.shell import lake
 from perennial.shell.database import Connection, Json, connect, fetch, fetch_one, run, transaction
 from perennial.shell.lake import BatchWriter, LandedFile
-from perennial.spec import QUARANTINE_BATCH, WARN, Checks, Source
-from perennial.steps.landing import UNKNOWN_COUNTRY
+from perennial.spec import QUARANTINE_BATCH, UNKNOWN_COUNTRY, WARN, Checks, Source
+from perennial.steps.replacing import countries_in
 
 logger = logging.getLogger(__name__)
 
 TABLE_ROWS = 400_000
+SHOWN = 20
 OVERLAPPING = 100  # earlier batches that are searched for the originals of copies
 
 
@@ -89,7 +90,7 @@ def validate(resources: Resources, source: Source) -> dict[str, int]:
 def decide(resources: Resources, database: Connection, source: Source, batches: Sequence[Any]) -> list[str]:
     """Validate and decide batches, each country's in their order; returns their new states."""
     unknown = [batch for batch in batches if batch.country == UNKNOWN_COUNTRY]
-    states = [_decide(database, batch, _unknown_country(source), {}, None) for batch in unknown]
+    states = [_decide(database, batch, _unknown_countries(resources, source, batch), {}, None) for batch in unknown]
     known = [batch for batch in batches if batch.country != UNKNOWN_COUNTRY]
     clock = fetch_one(database, "cursor_of", source=source.name).clock
     try:
@@ -104,8 +105,16 @@ def decide(resources: Resources, database: Connection, source: Source, batches: 
     return states
 
 
-def _unknown_country(source: Source) -> Verdict:
-    text = f"Countries unknown to the source: add them to countries at {source.where}."
+def _unknown_countries(resources: Resources, source: Source, batch: Any) -> Verdict:
+    try:
+        counts = countries_in(resources, source, batch)
+    except (StoreError, pa.ArrowInvalid) as error:
+        return could_not_run(error)
+    named = ", ".join(f"{'none' if value is None else repr(value)} ({number:,})" for value, number in [*counts.items()][:SHOWN])
+    text = (
+        f"Countries unknown to the source, with their rows: {named}{', …' if len(counts) > SHOWN else ''}. "
+        f"Mend the rows, or add them to countries at {source.where} and validate the batch again."
+    )
     return verdict_of([Finding(expectation="country", columns=(), severity=QUARANTINE_BATCH, success=False, rows=0, text=text)])
 
 

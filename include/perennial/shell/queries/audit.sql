@@ -139,7 +139,7 @@ WHERE decision = 'promote' AND against_seq = 0 AND NOT (
 -- audit_ledger: rule 6: each country's batches are one chain, landings do not overlap, the cursor is past them
 WITH chain AS (
     SELECT source || '/' || country AS place, seq, lower, coalesce(lag(seq) OVER country, 0) AS last_seq,
-           lag(upper) OVER country AS last_upper
+           CASE WHEN replaces_seq IS NULL THEN lag(reach) OVER country END AS last_upper
     FROM batches WINDOW country AS (PARTITION BY source, country ORDER BY seq)),
 landings AS (
     SELECT source AS place, lower, upper, lag(upper) OVER (PARTITION BY source ORDER BY lower, upper) AS last_upper
@@ -151,6 +151,9 @@ FROM chain WHERE lower < last_upper
 UNION ALL
 SELECT place, concat('the landing from ', lower, ' begins before another one ends, at ', last_upper)
 FROM landings WHERE lower < last_upper
+UNION ALL
+SELECT b.source || '/' || b.country, concat('batch ', b.seq, ' is ', b.state, ', though it was replaced by ', r.by)
+FROM batches AS b JOIN replaced AS r USING (source, country, seq) WHERE b.state <> 'retracted'
 UNION ALL
 SELECT b.source, concat('batches reach to ', max(b.upper), ', the cursor only to ', coalesce(c.position::text, 'nothing'))
 FROM batches AS b LEFT JOIN cursors AS c USING (source)
@@ -184,10 +187,11 @@ SELECT f.source, f.country, f.first_seq, f.last_seq, f.rows, f.object_key, f.sha
 FROM (SELECT DISTINCT source, country FROM compactions) AS c
 CROSS JOIN LATERAL compactions_in_force(c.source, c.country, 2147483647) AS f ORDER BY f.source, f.country, f.first_seq;
 
--- audit_batches: every batch, by source and landing
+-- audit_batches: every batch that was not replaced, by source and landing: a replaced one's object may be what was lost
 SELECT b.source, b.country, b.seq, b.lower, b.upper, b.rows, b.object_key, b.sha256, b.size, s.accepted_rows, s.accepted_key,
        s.accepted_sha256, s.rejected_rows, s.rejected_key, s.rejected_sha256
-FROM batches AS b LEFT JOIN splits AS s USING (source, country, seq) ORDER BY b.source, b.lower, b.upper, b.country, b.seq;
+FROM batches AS b LEFT JOIN splits AS s USING (source, country, seq) LEFT JOIN replaced AS r USING (source, country, seq)
+WHERE r.by IS NULL ORDER BY b.source, b.lower, b.upper, b.country, b.seq;
 
 -- audit_balance: rule 7: rows by country: what was landed, and what became of it
 SELECT b.source, b.country, sum(b.rows)::bigint AS landed,

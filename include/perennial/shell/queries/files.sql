@@ -15,15 +15,21 @@ VALUES (%(source)s, %(name)s, %(revision)s, %(state)s, %(reason)s, %(stamp)s, %(
 -- intervals_of_file: from when to when each landed revision of a file was picked up
 SELECT lower, upper FROM files WHERE source = %(source)s AND name = %(name)s AND state = 'landed' ORDER BY revision;
 
--- batches_since: a source's batches that hold changes after a moment, country by country; accepted ones as readers get them
+-- batches_since: batches of a source with changes after a moment that were not replaced; accepted ones as readers get them
 SELECT b.country, b.seq, b.lower, b.upper, b.state, coalesce(s.accepted_key, b.object_key) AS object_key,
        coalesce(s.accepted_sha256, b.sha256) AS sha256
 FROM batches AS b
 LEFT JOIN splits AS s ON s.source = b.source AND s.country = b.country AND s.seq = b.seq AND b.state = 'accepted'
-WHERE b.source = %(source)s AND b.upper > %(since)s ORDER BY b.country, b.seq;
+WHERE b.source = %(source)s AND b.upper > %(since)s
+  AND (SELECT count(*) FROM batches AS r
+       WHERE r.source = b.source AND r.replaces_country = b.country AND r.replaces_seq = b.seq) = 0
+ORDER BY b.country, b.seq;
 
 -- audit_files: rule 6: what a landing's files hold is what its batches hold, and no file is landed twice with the same bytes
-WITH landings AS (SELECT source, lower, upper, sum(rows) AS rows FROM batches GROUP BY source, lower, upper),
+WITH landings AS (
+    SELECT b.source, b.lower, b.upper, sum(b.rows) AS rows
+    FROM batches AS b LEFT JOIN replaced AS r USING (source, country, seq) WHERE r.by IS NULL
+    GROUP BY b.source, b.lower, b.upper),
 compared AS (
     SELECT l.source, l.upper, l.rows, coalesce(sum(f.rows + f.removed), 0) AS said
     FROM landings AS l

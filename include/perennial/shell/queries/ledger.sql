@@ -9,12 +9,38 @@ UPDATE cursors SET position = %(upper)s, clock = %(clock)s WHERE source = %(sour
 
 -- land_batch: the next batch of a source and country
 INSERT INTO batches (source, country, seq, lower, upper, previous_upper, rows, event_min, event_max, object_key, sha256, size)
-SELECT %(source)s, %(country)s, coalesce(last.seq, 0) + 1, %(lower)s, %(upper)s, last.upper, %(rows)s,
+SELECT %(source)s, %(country)s, coalesce(last.seq, 0) + 1, %(lower)s, %(upper)s, last.reach, %(rows)s,
        %(event_min)s, %(event_max)s, %(object_key)s, %(sha256)s, %(size)s
 FROM (SELECT 1) AS one
-LEFT JOIN (SELECT seq, upper FROM batches WHERE source = %(source)s AND country = %(country)s ORDER BY seq DESC LIMIT 1)
+LEFT JOIN (SELECT seq, reach FROM batches WHERE source = %(source)s AND country = %(country)s ORDER BY seq DESC LIMIT 1)
     AS last ON true
 RETURNING seq;
+
+-- lock_landing: until the transaction ends no other one lands or replaces batches of the source
+SELECT position FROM cursors WHERE source = %(source)s FOR UPDATE;
+
+-- landed_beside: what else came with a batch's landing, as far as it was not replaced
+SELECT b.source, b.country, b.seq, b.object_key, b.sha256 FROM batches AS b
+WHERE b.source = %(source)s AND b.lower = %(lower)s AND b.upper = %(upper)s
+  AND (b.country, b.seq) <> (%(country)s, %(seq)s)
+  AND (SELECT count(*) FROM batches AS r
+       WHERE r.source = b.source AND r.replaces_country = b.country AND r.replaces_seq = b.seq) = 0;
+
+-- retire_batch: nobody reads a batch that is replaced
+UPDATE batches SET state = 'retracted', reason = %(reason)s,
+                   decided_at = CASE WHEN state = 'retracted' THEN decided_at ELSE clock_timestamp() END
+WHERE source = %(source)s AND country = %(country)s AND seq = %(seq)s AND state IN ('quarantined', 'retracted');
+
+-- replace_batch: a country's next batch holds changes of one that was retired, over the same interval
+INSERT INTO batches (source, country, seq, lower, upper, previous_upper, rows, event_min, event_max, object_key, sha256, size,
+                     replaces_country, replaces_seq)
+SELECT b.source, %(country)s, coalesce(last.seq, 0) + 1, b.lower, b.upper, last.reach, %(rows)s, %(event_min)s, %(event_max)s,
+       %(object_key)s, %(sha256)s, %(size)s, b.country, b.seq
+FROM batches AS b
+LEFT JOIN (SELECT seq, reach FROM batches WHERE source = %(source)s AND country = %(country)s ORDER BY seq DESC LIMIT 1)
+    AS last ON true
+WHERE b.source = %(source)s AND b.country = %(replaced_country)s AND b.seq = %(replaced_seq)s
+RETURNING country, seq, rows, upper, event_min, event_max, object_key, sha256, state, reason, source;
 
 -- undecided_batches: landed, not validated yet, each country's in their order
 SELECT source, country, seq, rows, upper, event_min, event_max, object_key, sha256, state, reason FROM batches
@@ -25,6 +51,30 @@ SELECT source, country, seq, rows, upper, event_min, event_max, object_key, sha2
 WHERE source = %(source)s AND state = 'quarantined' AND country = coalesce(%(country)s, country)
   AND seq = coalesce(%(seq)s, seq)
 ORDER BY country, seq;
+
+-- kept_aside: batches that are held, and the newest ones with rejected rows; of one country and number, or of all
+WITH wanted AS (
+    SELECT source, country, seq FROM batches
+    WHERE source = %(source)s AND state = 'quarantined' AND country = coalesce(%(country)s, country)
+      AND seq = coalesce(%(seq)s, seq)
+    UNION
+    (SELECT source, country, seq FROM splits
+     WHERE source = %(source)s AND country = coalesce(%(country)s, country) AND seq = coalesce(%(seq)s, seq)
+       AND event_max IS NOT NULL
+     ORDER BY event_max DESC LIMIT %(number)s)
+    UNION
+    SELECT source, country, seq FROM batches WHERE source = %(source)s AND country = %(country)s AND seq = %(seq)s)
+SELECT b.country, b.seq, b.state, b.reason, b.landed_at, b.rows, b.event_min, b.event_max, b.object_key, b.sha256,
+       s.rejected_rows, s.rejections, s.rejected_key, s.rejected_sha256, r.by AS replaced_by, last.decision, last.person,
+       last.reason AS decided_because
+FROM wanted AS w JOIN batches AS b USING (source, country, seq) LEFT JOIN splits AS s USING (source, country, seq)
+LEFT JOIN LATERAL (
+    SELECT string_agg(anew.country || ' ' || anew.seq, ', ' ORDER BY anew.country) AS by FROM batches AS anew
+    WHERE anew.source = b.source AND anew.replaces_country = b.country AND anew.replaces_seq = b.seq) AS r ON true
+LEFT JOIN LATERAL (
+    SELECT d.decision, d.person, d.reason FROM batch_decisions AS d
+    WHERE d.source = b.source AND d.country = b.country AND d.seq = b.seq ORDER BY d.id DESC LIMIT 1) AS last ON true
+ORDER BY b.state = 'quarantined' DESC, b.country, b.seq;
 
 -- decide_batch: accept or quarantine a batch that is landed, or was kept aside and is validated again
 UPDATE batches SET state = %(state)s, reason = %(reason)s, report = %(report)s, decided_at = now()
@@ -65,8 +115,10 @@ WHERE source = %(source)s AND country = %(country)s AND seq < %(seq)s AND state 
 ORDER BY seq DESC LIMIT %(number)s;
 
 -- batch_of: one batch as it stands
-SELECT b.source, b.country, b.seq, b.state, b.reason, b.rows, s.accepted_rows, s.rejected_rows, s.rejections, s.rejected_key,
-       b.report -> 'profile' ? 'rows' AS is_validated
+SELECT b.source, b.country, b.seq, b.state, b.reason, b.rows, b.lower, b.upper, b.object_key, b.sha256, s.accepted_rows,
+       b.report -> 'profile' ? 'rows' AS is_validated, (
+           SELECT string_agg(anew.country || ' ' || anew.seq, ', ' ORDER BY anew.country) FROM batches AS anew
+           WHERE anew.source = b.source AND anew.replaces_country = b.country AND anew.replaces_seq = b.seq) AS replaced_by
 FROM batches AS b LEFT JOIN splits AS s USING (source, country, seq)
 WHERE b.source = %(source)s AND b.country = %(country)s AND b.seq = %(seq)s;
 
@@ -81,6 +133,10 @@ WHERE source = %(source)s AND country = %(country)s AND seq = %(seq)s AND state 
 -- add_batch_decision: who decided what about a batch, and why
 INSERT INTO batch_decisions (source, country, seq, decision, person, reason, overruled, versions)
 VALUES (%(source)s, %(country)s, %(seq)s, %(decision)s, %(person)s, %(reason)s, %(overruled)s, %(versions)s);
+
+-- last_decision: what was decided last about a batch, by whom and why
+SELECT decision, person, reason FROM batch_decisions
+WHERE source = %(source)s AND country = %(country)s AND seq = %(seq)s ORDER BY id DESC LIMIT 1;
 
 -- versions_trained_on: versions whose snapshot reads a batch, champions first
 SELECT v.id, v.model, v.country, v.id = (
@@ -109,7 +165,13 @@ WHERE (SELECT count(*)
        WHERE v.id IN (last.challenger, champion.to_version) AND b.event_max >= s.window_start AND b.event_min <= s.window_end
          AND (v.id = last.challenger AND (b.state = 'accepted') = (b.seq = ANY (s.excluded))
               OR v.id = champion.to_version AND b.state = 'retracted' AND b.seq <> ALL (s.excluded)
-                 AND b.decided_at > last.decided_at)) > 0;
+                 AND b.decided_at > last.decided_at)) > 0
+   OR (SELECT count(*)
+       FROM versions AS v JOIN snapshots AS s ON s.id = v.snapshot
+       JOIN readable AS b ON b.source = s.source AND b.country = s.country AND b.seq > s.last_seq AND b.state = 'accepted'
+       JOIN batches AS anew ON anew.source = b.source AND anew.country = b.country AND anew.seq = b.seq
+                           AND anew.replaces_seq IS NOT NULL
+       WHERE v.id = last.challenger AND b.event_max >= s.window_start AND b.event_min <= s.window_end) > 0;
 
 -- batches_of: a country's accepted batches up to a number with rows of a window, as readers get them
 SELECT r.seq, r.rows, r.event_min, r.event_max, r.object_key, r.sha256
@@ -138,6 +200,14 @@ FROM (
         SELECT min(landed.seq) FROM batches AS landed
         WHERE landed.source = %(source)s AND landed.country = %(country)s AND landed.state = 'landed'), 2147483647)
     ORDER BY b.seq DESC LIMIT 1) AS last;
+
+-- newest_held: the countries whose last validated batch is held, and why
+SELECT c.country, last.seq, last.reason
+FROM countries_landed(%(source)s) AS c
+CROSS JOIN LATERAL (
+    SELECT b.seq, b.state, b.reason FROM batches AS b
+    WHERE b.source = %(source)s AND b.country = c.country AND b.state <> 'landed' ORDER BY b.seq DESC LIMIT 1) AS last
+WHERE last.state = 'quarantined';
 
 -- decided_rows: per country, rows and newest decision of its last accepted batches before the first that is not validated yet
 SELECT c.country, sum(last.rows)::bigint AS rows, max(last.decided_at) AS decided_at

@@ -5,10 +5,17 @@ INSERT INTO runs (id, fleet, requested, as_of) VALUES (%(id)s, %(fleet)s, %(requ
 SELECT id, fleet, requested, as_of, planned_at, finished_at FROM runs WHERE id = %(id)s;
 
 -- add_outcomes: planned cells
-INSERT INTO outcomes (run_id, model, country, source, cost, fresh)
+INSERT INTO outcomes (run_id, model, country, source, cost, fresh, held)
 SELECT %(run_id)s, planned.*
 FROM unnest(%(models)s::text[], %(countries)s::text[], %(sources)s::text[], %(costs)s::double precision[],
-            %(fresh)s::boolean[]) AS planned
+            %(fresh)s::boolean[], %(held)s::text[]) AS planned
+ON CONFLICT DO NOTHING;
+
+-- add_held_outcomes: cells that are not due, for what would make them due is held
+INSERT INTO outcomes (run_id, model, country, source, cost, held, state, reason, decided_at)
+SELECT %(run_id)s, kept.model, kept.country, kept.source, 0, kept.held, 'skipped', kept.held, clock_timestamp()
+FROM unnest(%(models)s::text[], %(countries)s::text[], %(sources)s::text[], %(held)s::text[])
+    AS kept (model, country, source, held)
 ON CONFLICT DO NOTHING;
 
 -- past_of: per cell, the data time it was last asked at and what its last training took
@@ -83,8 +90,10 @@ WHERE run_id = %(run_id)s AND model = %(model)s AND country = %(country)s AND at
 WITH ended AS (
     UPDATE attempts SET finished_at = clock_timestamp(), error = %(error)s, timings = %(timings)s
     WHERE run_id = %(run_id)s AND model = %(model)s AND country = %(country)s AND attempt = %(attempt)s)
-UPDATE outcomes SET state = %(state)s, reason = %(reason)s, version = %(version)s, verdict = %(verdict)s,
-                    release_seq = %(release_seq)s, seconds = %(seconds)s, decided_at = clock_timestamp()
+UPDATE outcomes SET state = %(state)s, version = %(version)s, verdict = %(verdict)s, release_seq = %(release_seq)s,
+                    reason = CASE WHEN %(state)s IN ('kept', 'inconclusive', 'skipped')
+                                  THEN concat_ws(' ', %(reason)s, nullif(held, '')) ELSE %(reason)s END,
+                    seconds = %(seconds)s, decided_at = clock_timestamp()
 WHERE run_id = %(run_id)s AND model = %(model)s AND country = %(country)s AND state = 'pending';
 
 -- unfinished_attempts_of: what a process that has ended was training in a run
@@ -106,7 +115,7 @@ WHERE run_id = %(run_id)s AND model = %(model)s AND country = %(country)s AND st
 UPDATE runs SET finished_at = coalesce(finished_at, now()) WHERE id = %(id)s;
 
 -- outcomes_of: every planned cell of a run, the champion it met, and what decided it
-SELECT o.model, o.country, o.state, o.reason, o.seconds, o.version, o.release_seq, v.decision, v.gates, v.against_seq,
+SELECT o.model, o.country, o.state, o.reason, o.held, o.seconds, o.version, o.release_seq, v.decision, v.gates, v.against_seq,
        v.rows, champion.seq AS champion_seq, champion.to_version AS champion, (made.metrics ->> 'gain')::float AS gain
 FROM outcomes AS o
 LEFT JOIN verdicts AS v ON v.id = o.verdict

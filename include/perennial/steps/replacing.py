@@ -1,0 +1,161 @@
+"""Replace a batch: its changes are landed anew, as further batches of the same interval, and nobody reads it any more.
+
+Batches never change, so what was landed wrongly gets successors: of the same ``changed_at`` interval, under numbers of their
+own, recorded in the transaction in which the former batch is retracted. Each change is in force once: what other batches of
+the same landing hold stays theirs. No landing and no other replacement of the source is recorded meanwhile.
+"""
+
+import logging
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from perennial.core.trials import conformed
+from perennial.errors import RequestError, StoreError
+from perennial.resources import Resources
+from perennial.shell import lake, postgres_source
+from perennial.shell.database import Connection, connect, fetch, fetch_one, run, transaction
+from perennial.spec import QUARANTINE_BATCH, UNKNOWN_COUNTRY, FileSource, Source
+from perennial.steps.landing import Batches, country_of
+
+logger = logging.getLogger(__name__)
+
+TABLE_ROWS = 100_000
+
+
+def extract_anew(resources: Resources, source: Source, country: str, seq: int, person: str, reason: str) -> list[Any]:
+    """Read a batch's interval from its table once more; returns the batches that replace it, landed and not validated.
+
+    For a batch that is held or was retracted: its rows were mended without a new ``changed_at``, or its object is lost.
+    Raises RequestError for any other batch, for a source of files, and where the table holds none of its changes any more.
+    """
+    if isinstance(source, FileSource):
+        raise RequestError(
+            f"Source {source.name} is made of files: write the file anew, mended, under its name, and it replaces its former "
+            "rows; as it is, it lands anew under another name. Where the spec was wrong and not the file, validate it again."
+        )
+    with closing(connect(resources.database)) as database, transaction(database):
+        batch = _retired(database, source, country, seq, "extract again", person, reason)
+        others, unread = _landed_beside(resources, database, source, batch)
+        with postgres_source.connected(resources.source_dsn(source.connection), source) as connection:
+            tables = postgres_source.extract(connection, source, batch.lower, batch.upper)
+            made = _land(resources, database, source, batch, _without(tables, source, batch, others, unread))
+        if not made:
+            raise RequestError(
+                f"The table of source {source.name} holds no change of batch {country} {seq} any more. It stays."
+            )
+    logger.warning("%s/%s %s was extracted again by %s: %s", source.name, country, seq, person, _names(made))
+    return made
+
+
+def assign_anew(resources: Resources, source: Source, seq: int, person: str, reason: str) -> list[Any]:
+    """Give the rows of a batch of unknown countries to those that the spec knows by now; returns the batches that replace it.
+
+    None, and nothing is changed, where it still knows none of them, or the batch cannot be read.
+    """
+    with closing(connect(resources.database)) as database, transaction(database):
+        batch = fetch_one(database, "batch_of", source=source.name, country=UNKNOWN_COUNTRY, seq=seq)
+        try:
+            values = countries_in(resources, source, batch)
+        except (StoreError, pa.ArrowInvalid):
+            return []
+        if not any(country_of(source, value) != UNKNOWN_COUNTRY for value in values):
+            return []
+        batch = _retired(database, source, UNKNOWN_COUNTRY, seq, "validate again", person, reason)
+        made = _land(resources, database, source, batch, _stored(resources, source, batch))
+    logger.info("%s/%s %s was given to the countries of its rows: %s", source.name, UNKNOWN_COUNTRY, seq, _names(made))
+    return made
+
+
+def countries_in(resources: Resources, source: Source, batch: Any) -> dict[Any, int]:
+    """What a batch's country column says, and in how many rows, the commonest first. Raises StoreError."""
+    file = lake.open_batch(resources.store, batch.object_key, batch.sha256)
+    if source.country not in file.schema_arrow.names:
+        raise StoreError(f"{resources.store.url}/{batch.object_key} has no column {source.country}.")
+    values = file.read(columns=[source.country], use_threads=False)[0].to_pandas()
+    counts = values.astype(object).where(values.notna(), None).value_counts(dropna=False)
+    return {None if pd.isna(value) else value: int(number) for value, number in counts.items()}
+
+
+def _retired(database: Connection, source: Source, country: str, seq: int, decision: str, person: str, reason: str) -> Any:
+    """The batch, taken out of use, while nobody else lands or replaces anything of the source."""
+    fetch_one(database, "lock_landing", source=source.name)
+    named = {"source": source.name, "country": country, "seq": seq}
+    batch = fetch_one(database, "batch_of", **named)
+    name = f"{source.name}/{country} {seq}"
+    if batch is None:
+        raise RequestError(f"There is no batch {name}.")
+    if batch.replaced_by:
+        raise RequestError(f"Batch {name} was replaced by {batch.replaced_by} already.")
+    said = f"Replaced ({decision}) by {person}: {reason}. {batch.reason}".strip()
+    if run(database, "retire_batch", **named, reason=said) != 1:
+        raise RequestError(f"Batch {name} is {batch.state}. Retract it first: that says which versions were trained on it.")
+    run(
+        database, "add_batch_decision", **named, decision=decision, person=person, reason=reason, overruled=batch.reason,
+        versions=[],
+    )  # fmt: skip
+    return batch
+
+
+def _landed_beside(resources: Resources, database: Connection, source: Source, batch: Any) -> tuple[pd.DataFrame, set[str]]:
+    """The changes that other batches of the same landing hold, and the countries of those that cannot be read."""
+    named = {"source": source.name, "country": batch.country, "seq": batch.seq}
+    identity = [*source.key, source.changed_at]
+    held, unread = [lake.schema_of(source).empty_table().select(identity)], set()
+    for other in fetch(database, "landed_beside", **named, lower=batch.lower, upper=batch.upper):
+        try:
+            file = lake.open_batch(resources.store, other.object_key, other.sha256)
+            held.append(file.read(columns=identity, use_threads=False).select(identity).cast(held[0].schema))
+        except (StoreError, pa.ArrowInvalid) as error:
+            logger.warning("What batch %s %s holds is taken to be all rows of its country: %s", other.country, other.seq, error)
+            unread.add(other.country)
+    return pa.concat_tables(held).drop_null().to_pandas().drop_duplicates(), unread
+
+
+def _without(
+    tables: Iterable[pa.Table], source: Source, batch: Any, others: pd.DataFrame, unread: set[str]
+) -> Iterator[pa.Table]:
+    """The rows of some tables that no other batch holds. One without a key cannot be told, and is its country's."""
+    for table in tables:
+        countries = np.array([country_of(source, value) for value in table[source.country].to_pylist()], dtype=object)
+        identity, stays = table.select(list(others.columns)), countries == batch.country
+        told = np.logical_and.reduce([column.is_valid().to_numpy() for column in identity.columns])
+        sides = identity.filter(pa.array(told)).to_pandas().merge(others, how="left", indicator="side")
+        stays[told] = (sides["side"] == "left_only").to_numpy() & ~np.isin(countries[told], sorted(unread))
+        yield table.filter(pa.array(stays.astype(bool)))
+
+
+def _stored(resources: Resources, source: Source, batch: Any) -> Iterator[pa.Table]:
+    file, wanted = lake.open_batch(resources.store, batch.object_key, batch.sha256), lake.schema_of(source)
+    for finding in conformed(file.schema_arrow, wanted):
+        if finding.severity == QUARANTINE_BATCH:
+            raise RequestError(f"Batch {source.name}/{batch.country} {batch.seq} is from before the spec's change: {finding}.")
+    for table in lake.tables(file, TABLE_ROWS, wanted.names):
+        yield table.cast(wanted)
+
+
+def _land(resources: Resources, database: Connection, source: Source, batch: Any, tables: Iterable[pa.Table]) -> list[Any]:
+    """Store rows by country and record them in the batch's place."""
+    with tempfile.TemporaryDirectory(prefix="perennial-") as folder:
+        batches, made = Batches(source, Path(folder)), []
+        for table in tables:
+            batches.write(table)
+        for country, file in sorted(batches.close().items()):
+            key = f"lake/{source.name}/{country}/{file.sha256}.parquet"
+            resources.store.put_file(key, file.path)
+            made += fetch(
+                database, "replace_batch", source=source.name, country=country, rows=file.rows, event_min=file.event_min,
+                event_max=file.event_max, object_key=key, sha256=file.sha256, size=file.size,
+                replaced_country=batch.country, replaced_seq=batch.seq,
+            )  # fmt: skip
+    return made
+
+
+def _names(batches: Iterable[Any]) -> str:
+    return ", ".join(f"{batch.country} {batch.seq} ({batch.rows:,} rows)" for batch in batches)
