@@ -17,5 +17,5 @@ ENV AIRFLOW_HOME=/opt/perennial/airflow \
     AIRFLOW__CORE__DAGS_FOLDER=/opt/perennial/dags \
     AIRFLOW__CORE__PLUGINS_FOLDER=/opt/perennial/plugins \
     PYTHONPATH=/opt/perennial/include \
-    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 GX_ANALYTICS_ENABLED=false
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 GX_ANALYTICS_ENABLED=false ARROW_DEFAULT_MEMORY_POOL=jemalloc
 ENTRYPOINT ["airflow"]

@@ -19,7 +19,7 @@ export GX_ANALYTICS_ENABLED := false
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run replay stop test in-process on-stacks check unit integration dags stack faults bench bench-ingest bench-kills bench-scale bench-validation check-models new-model try audit freeze champions lock clean
+.PHONY: help setup run replay stop test in-process on-stacks check unit integration dags stack faults bench bench-compaction bench-ingest bench-kills bench-scale bench-validation check-models new-model try audit freeze champions lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -82,6 +82,9 @@ bench-kills: $(VENV)/.test ## the same; keeps the table of kills and recoveries
 
 bench: $(VENV)/.core ## one cycle of 200 cells against loops and a textbook DAG, five times: CELLS=40 REPEAT=1 for a quick look
 	@PYTHONPATH=$(PYTHONPATH):$(CURDIR)/benchmarks PERENNIAL_MODELS=fleet.models PERENNIAL_SOURCES=fleet.sources $(BIN)/python -m fleet
+
+bench-compaction: $(VENV)/.test ## reading 12,000 small batches, before and after they were put together
+	@$(BIN)/python benchmarks/compaction.py
 
 bench-ingest: $(VENV)/.core ## ingest the whole shop: seconds and peak memory
 	@$(BIN)/python benchmarks/ingest.py

@@ -68,6 +68,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             f"Airflow: {stack.url}  user [bold]{stack.user}[/bold]  password [bold]{stack.password}[/bold]", soft_wrap=True
         )
         console.print(f"up after {time.monotonic() - started:.0f} s\n", style="dim")
+        stack.api.wait_for_dag("compact")
+        stack.api.unpause("compact")
         good = _replay(example, stack, every, arguments, console, whole_tables=True)
         if arguments.stay:
             stack.api.wait_for_dag("maintain")

@@ -96,6 +96,7 @@ def airflow_env(
         "PERENNIAL_PUBLIC_KEYS": str(public),
         "NO_PROXY": ",".join(filter(None, (env.get("NO_PROXY"), "localhost", "127.0.0.1"))),
         "GX_ANALYTICS_ENABLED": "false",
+        "ARROW_DEFAULT_MEMORY_POOL": "jemalloc",  # the default one keeps twice the memory of a reading
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",

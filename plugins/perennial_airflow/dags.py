@@ -198,6 +198,26 @@ def maintain_dag(doc: str) -> DAG:
     return maintain()
 
 
+def compact_dag(doc: str) -> DAG:
+    """compact, by itself: it is due more often than the rest of the house-keeping."""
+
+    @dag(
+        dag_id="compact", schedule=CronTriggerTimetable("20 * * * *", timezone="UTC"), start_date=START, catchup=False,
+        max_active_runs=1, tags=["perennial", "maintain"], default_args={**RETRIES, "owner": "perennial"}, doc_md=doc,
+    )  # fmt: skip
+    def compact() -> None:
+        @task(task_id="compact")
+        def put_together() -> dict[str, int]:
+            """Put small batches together, and remove what is read no more."""
+            from perennial.steps.compact import compact as step
+
+            return stepping(step, catalog())  # type: ignore[no-any-return]
+
+        put_together()
+
+    return compact()
+
+
 def _run_of(fleet: str, run_id: str) -> str:
     return f"{fleet}/{run_id}"
 

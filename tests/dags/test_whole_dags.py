@@ -138,6 +138,23 @@ def test_a_refused_model_fails_its_cells_and_no_others(two_countries):
     assert two_countries.outcomes() == {"weight/GB": "published", "weight/FR": "published", "height/GB": "failed"}
 
 
+def test_small_batches_are_put_together_beside_another_run_that_is_not_waited_for(world):
+    from perennial.core import compaction
+    from perennial.shell.database import connect, fetch_one
+
+    world.patch.setattr(compaction, "LEAST", 2)
+    for day in range(3):
+        world.see("Britain", range(day, day + 1))
+        world.ingest()
+    busy = connect(world.perennial)
+    assert fetch_one(busy, "lock_compacting").locked
+    assert world.compact() == ("success", {"compact": "skipped"})
+    fetch_one(busy, "unlock_compacting")
+    busy.close()
+    assert world.compact() == ("success", {"compact": "success"})
+    assert world.execute(world.perennial, "SELECT first_seq, last_seq FROM perennial.compactions") == [(1, 3)]
+
+
 def test_a_plan_that_fails_is_tried_again_and_then_fails_the_run(world):
     world.patch.setenv("AIRFLOW_CONN_PERENNIAL_DB", '{"conn_type": "postgres", "host": "/nowhere", "schema": "perennial"}')
     state, tasks = world.retrain()

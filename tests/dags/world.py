@@ -89,6 +89,12 @@ class World:
 
         return self._run(retrain_dag(self.fleet, "doc"), conf)
 
+    def compact(self) -> tuple[str, dict[Any, str]]:
+        """Run the DAG that puts batches together; returns the run's state and those of its tasks."""
+        from perennial_airflow.dags import compact_dag
+
+        return self._run(compact_dag("doc"))
+
     def _run(self, dag: Any, conf: dict[str, Any] | None = None) -> tuple[str, dict[Any, str]]:
         from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 

@@ -14,12 +14,13 @@ from toolbox import GB, TABLE, champion, execute, held_lock, manifest, point_at,
 
 from perennial.__main__ import main
 from perennial.cell import Cell
-from perennial.core import artifacts
+from perennial.core import artifacts, compaction
 from perennial.errors import SettingsError
 from perennial.shell.database import connect, migrate
 from perennial.shell.keys import read_private_key
 from perennial.shell.lake import open_batch
 from perennial.steps.audit import RULES, audit, examine
+from perennial.steps.compact import compact
 from perennial.steps.manifests import pointer_key
 from perennial.steps.report import announce
 
@@ -428,6 +429,50 @@ def test_a_source_that_cannot_be_reached_is_said_and_breaks_no_rule(world):
 def test_rows_that_the_source_has_lost_since_break_no_rule(world):
     execute(world.shop, "DELETE FROM sightings WHERE id < 100")
     assert broken(world) == set()
+
+
+@pytest.fixture
+def compacted(world, monkeypatch):
+    """The same world with France's two batches put together; returns the object's key."""
+    monkeypatch.setattr(compaction, "LEAST", 2)
+    assert compact(world.resources, world.catalog)["made"] == 2
+    return world.sql("SELECT object_key FROM compactions WHERE country = 'FR'")[0].object_key
+
+
+def test_a_healthy_compaction_breaks_no_rule(world, compacted):
+    findings = examine(world.resources, world.catalog, deep=True)
+    assert (findings.violations, findings.seen["compactions"]) == ([], 2)
+
+
+def test_a_compaction_that_is_missing_or_altered_is_found(world, compacted):
+    world.resources.store.put(compacted, b"altered")
+    assert broken(world) == {2}
+    remove(world, compacted)
+    assert broken(world) == {2}
+
+
+OTHER_ROWS = {
+    "one of another value": lambda table: table.set_column(5, "weight", pa.array([1.0, *table["weight"].to_pylist()[1:]])),
+    "in another order": lambda table: table.take(pa.array(range(table.num_rows))[::-1]),
+}
+
+
+@pytest.mark.parametrize("how", OTHER_ROWS)
+def test_a_compaction_of_other_rows_is_found_by_a_deep_audit(world, compacted, how):
+    table = pq.read_table(pa.BufferReader(world.resources.store.get(compacted)))
+    sink = pa.BufferOutputStream()
+    pq.write_table(OTHER_ROWS[how](table), sink)
+    data = sink.getvalue().to_pybytes()
+    world.resources.store.put(compacted, data)
+    behind(world, f"UPDATE compactions SET sha256 = '{artifacts.sha256(data)}' WHERE country = 'FR'")
+    assert broken(world) == set()
+    assert broken(world, deep=True) == {6}
+
+
+@pytest.mark.parametrize("change", ["rows = rows - 1", "event_max = event_max - interval '1 day'"])
+def test_a_compaction_that_says_otherwise_than_its_batches_is_found(world, compacted, change):
+    behind(world, f"UPDATE compactions SET {change} WHERE country = 'FR'")
+    assert broken(world) == {6}
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import time
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import psycopg2
 import pytest
@@ -38,7 +38,8 @@ FACTS = {
     "start": NOW, "end": NOW,
     "costs": [1.0, 2.0], "countries": ["C04", "C05"], "country": "C04", "deaths_allowed": 1, "decision": "keep",
     "delivered": True, "environment": Json({}), "error": None, "event_max": NOW, "event_min": NOW, "excluded": [],
-    "fleet": "past", "fresh": [True, False], "from_version": None, "gates": Json([]), "hash": "h", "id": RUN,
+    "first_seq": 1, "fleet": "past", "fresh": [True, False], "from_version": None, "gates": Json([]), "hash": "h", "id": RUN,
+    "keep": timedelta(days=1),
     "items": ["C04/1"],
     "judged_until": NOW, "kind": "hold", "last_seq": 999, "lower": NOW, "metrics": Json({}), "model": "model_03",
     "modified": NOW, "models": MODELS[:2], "name": "f", "near": "C04", "object_key": "k", "owner": "keepers",
@@ -48,10 +49,10 @@ FACTS = {
     "snapshot": "s", "source": "past", "sources": ["past", "past"], "state": "kept", "subject": "s", "tier": 1,
     "timings": Json({}), "to_version": VERSION, "tries": 1, "until": None, "upper": NOW, "verdict": 100, "version": VERSION,
     "window_end": NOW, "window_start": NOW, "worker": "host:1", "against_seq": 0, "accepted_key": "k", "accepted_rows": 1,
-    "accepted_sha256": "s", "accepted_size": 1, "ends": [NOW.date()], "number": 20, "overruled": "r", "rejected_key": "k",
-    "rejected_rows": 1, "rejected_sha256": "s", "rejected_size": 1, "rejections": Json({}), "starts": [NOW.date()],
-    "versions": [], "held": ["", ""], "replaced_country": "C04", "replaced_seq": 999, "days": 30, "decided_at": NOW,
-    "page": "k",
+    "accepted_sha256": "s", "accepted_size": 1, "batches": 2, "ends": [NOW.date()], "number": 20, "overruled": "r",
+    "rejected_key": "k", "rejected_rows": 1, "rejected_sha256": "s", "rejected_size": 1, "rejections": Json({}),
+    "starts": [NOW.date()], "versions": [], "held": ["", ""], "replaced_country": "C04", "replaced_seq": 999, "days": 30,
+    "decided_at": NOW, "page": "k",
 }  # fmt: skip
 OWN = {
     "add_run": {"as_of": Json({})}, "announce": {"asset": "past released"},
@@ -93,6 +94,19 @@ ASKED = sorted(name for name in queries() if not name.startswith(tuple(MAY_SCAN)
 @pytest.mark.parametrize("query", ASKED)
 def test_no_query_reads_a_big_table_from_end_to_end(past, query):
     assert scanned(past, query) == []
+
+
+def test_what_a_training_reads_of_a_long_past_is_a_few_rows_of_the_ledger(past):
+    asked = {"source": "past", "country": "C04", "last_seq": 999, "start": NOW - timedelta(days=5), "end": NOW}
+    with closing(connect(past)) as database, database.cursor() as cursor:
+        objects = fetch(database, "objects_of", **asked)
+        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + queries()["objects_of"], asked)
+        found = nodes(cursor.fetchall()[0][0][0]["Plan"])
+        batches = fetch(database, "batches_of", **asked)
+    read = sum(node["Actual Rows"] * node["Actual Loops"] for node in found if node.get("Relation Name") == "batches")
+    assert len(batches) > 400
+    assert len(objects) == 2 + 999 - 944
+    assert 50 < read < 100
 
 
 def test_an_audit_does_so_the_test_would_tell(past):

@@ -55,6 +55,18 @@ def test_a_second_put_replaces_the_first(store):
     assert (store.get("key"), store.keys("")) == (b"after", ["key"])
 
 
+def test_what_is_deleted_is_gone_and_deleting_it_again_is_harmless(store):
+    for key in ("a/1", "a/2"):
+        store.put(key, key.encode())
+    with store.open("a/1") as before:
+        store.delete("a/1")
+        store.delete("a/1")
+        assert before.read() == b"a/1"
+    assert store.keys("") == ["a/2"]
+    with pytest.raises(ObjectMissing):
+        store.get("a/1")
+
+
 def test_a_look_shows_each_object_with_its_size_and_moment_and_the_stores_time(store):
     for key in ("b/2", "a/10", "a/1", "ab"):
         store.put(key, key.encode())

@@ -1,7 +1,11 @@
-"""The lake: one Parquet object per batch, written row group by row group, read by column and event time."""
+"""The lake: one Parquet object per batch, written row group by row group, read by column and event time.
+
+Small batches are put together into further objects, which hold the same rows in the same order and are read the same way.
+"""
 
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +27,7 @@ TYPES = {
     "bool": pa.bool_(),
     "timestamp": pa.timestamp("us", tz="UTC"),
 }
+GROUP_ROWS = 25_000  # of a row group of batches that were put together
 Moments = tuple[datetime, datetime]
 
 
@@ -90,6 +95,48 @@ def tables(file: pq.ParquetFile, rows: int, columns: Sequence[str] | None = None
         yield table.select(columns) if columns else table
 
 
+def put_together(store: Store, pieces: Sequence[Any], source: Source, path: Path) -> tuple[LandedFile, int]:
+    """Write the rows of stored pieces (``object_key``, ``sha256``), as they stand and in their order, into one local file.
+
+    Ends before the first piece whose columns are others than those before it. Returns the file and how many pieces it holds.
+    Memory holds two row groups. Rows that are late lower the earliest event time of their row group alone: a window that
+    begins later still passes it by.
+    """
+    with _opened(store, pieces[0]) as first:
+        schema = _columns(first)
+    writer, held = BatchWriter(path, source, schema), 0
+    waiting: list[pa.Table] = []
+    rows = 0
+    for piece in pieces:
+        with _opened(store, piece) as file:
+            if _columns(file) != schema:
+                break
+            for table in tables(file, GROUP_ROWS):
+                waiting.append(table.cast(schema))
+                rows += table.num_rows
+                if rows >= GROUP_ROWS:
+                    writer.write(pa.concat_tables(waiting))
+                    waiting, rows = [], 0
+        held += 1
+    if waiting:
+        writer.write(pa.concat_tables(waiting))
+    return writer.close(), held
+
+
+@contextmanager
+def _opened(store: Store, piece: Any) -> Iterator[pq.ParquetFile]:
+    file = open_batch(store, piece.object_key, piece.sha256)
+    try:
+        yield file
+    finally:
+        file.close(force=True)
+
+
+def _columns(file: pq.ParquetFile) -> pa.Schema:
+    """Names and types of a file's columns, each of which may lack values."""
+    return pa.schema([pa.field(field.name, field.type) for field in file.schema_arrow])
+
+
 def rows_at(store: Store, batch: Any, source: Source, moments: pa.Array) -> Iterator[pa.Table]:
     """Rows of a batch (``object_key``, ``sha256``) whose event time is one of the moments, table by table."""
     file, wanted = open_batch(store, batch.object_key, batch.sha256), schema_of(source)
@@ -149,14 +196,15 @@ class Reader:
         file = open_batch(self.store, batch.object_key, batch.sha256)
         read = _Batch([_event_times(file, number, self.event_time) for number in range(file.num_row_groups)], {})
         for number in read.overlapping(start, end):
-            table = file.read_row_group(number, columns=self.schema.names, use_threads=False)
-            read.groups[number] = table.select(self.schema.names).cast(self.schema)
+            # Column by column: what decoding takes besides is one column's, not the row group's.
+            columns = [file.read_row_group(number, columns=[name], use_threads=False).column(0) for name in self.schema.names]
+            read.groups[number] = pa.table(columns, names=self.schema.names).cast(self.schema)
         return read
 
     def _within(self, table: pa.Table, bounds: Moments | None, start: datetime, end: datetime) -> pa.Table:
-        if bounds is not None and start <= bounds[0] and bounds[1] <= end:
-            return table
         times = table[self.event_time]
+        if bounds is not None and start <= bounds[0] and bounds[1] <= end and not times.null_count:
+            return table
         return table.filter(pc.and_(pc.greater_equal(times, start), pc.less_equal(times, end)))
 
 

@@ -47,7 +47,7 @@ class Store(Protocol):
         """The object as a file that can be read at any place, outside of memory. Raises ObjectMissing."""
 
     def delete(self, key: str) -> None:
-        """Remove the object of the key, if there is one."""
+        """Remove the key, if it is there. Who has opened it reads on."""
 
     def keys(self, prefix: str) -> list[str]:
         """Every key that starts with the prefix, sorted."""
@@ -96,7 +96,7 @@ class FolderStore:
         try:
             self._path(key).unlink(missing_ok=True)
         except OSError as error:
-            raise StoreError(f"{self.url}/{key} cannot be deleted: {error}. Check rights.") from error
+            raise StoreError(f"{self.url}/{key} cannot be removed: {error}. Check rights.") from error
 
     def keys(self, prefix: str) -> list[str]:
         files = (path for path in self.root.rglob("*") if path.is_file() and not path.name.startswith(".tmp-"))

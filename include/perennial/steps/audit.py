@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from perennial.catalog import Catalog
 from perennial.cell import Cell
@@ -25,7 +26,7 @@ from perennial.resources import Resources
 from perennial.shell import postgres_source
 from perennial.shell.database import Connection, connect, fetch, fetch_one, moment
 from perennial.shell.keys import read_public_keys
-from perennial.shell.lake import open_batch, schema_of
+from perennial.shell.lake import GROUP_ROWS, open_batch, schema_of, tables
 from perennial.spec import FileSource, Source
 from perennial.steps.land_files import delivered
 from perennial.steps.manifests import ManifestRef, load_fit, read_pointer
@@ -82,7 +83,7 @@ class Findings:
 
 EXTENTS = {
     1: "{releases} releases of {cells} cells",
-    2: "{artifacts} artifacts",
+    2: "{artifacts} artifacts, {compactions} compactions",
     3: "{releases} releases, {by_hand} of them by hand",
     4: "{verdicts} verdicts",
     5: "{first_models} first models",
@@ -104,6 +105,7 @@ class Records:
     batches: list[Any]
     files: list[Any]
     cursors: dict[str, datetime]
+    compactions: list[Any]
 
 
 def audit(resources: Resources, catalog: Catalog, *, deep: bool = False) -> list[Violation]:
@@ -112,7 +114,8 @@ def audit(resources: Resources, catalog: Catalog, *, deep: bool = False) -> list
 
 
 def examine(resources: Resources, catalog: Catalog, *, deep: bool = False) -> Findings:
-    """Audit, with the extent of it. ``deep`` also loads both fits of every champion.
+    """Audit, with the extent of it. ``deep`` also loads both fits of every champion and compares every compaction that is read
+    with the batches it was made of.
 
     A source that cannot be reached is named among what was not seen: that alone breaks no rule.
     """
@@ -125,6 +128,8 @@ def examine(resources: Resources, catalog: Catalog, *, deep: bool = False) -> Fi
         _check_pointers(resources, database, records.pointers, findings)
     finally:
         database.close()
+    for compaction in records.compactions:
+        _check_compaction(resources, compaction, findings, deep)
     for name in sorted({*records.cursors, *(batch.source for batch in records.batches)}):
         _check_source(resources, name, catalog.sources.get(name), records, findings)
     return findings
@@ -140,6 +145,7 @@ def _read(database: Connection, findings: Findings) -> Records:
         (5, fetch(database, "audit_first_models")),
         (6, fetch(database, "audit_ledger")),
         (6, fetch(database, "audit_files")),
+        (6, fetch(database, "audit_compactions")),
         (7, fetch(database, "audit_quarantine")),
         (8, fetch(database, "audit_repetitions")),
         (10, fetch(database, "audit_outcomes")),
@@ -156,6 +162,7 @@ def _read(database: Connection, findings: Findings) -> Records:
         batches=fetch(database, "audit_batches"),
         files=fetch(database, "audit_landed_files"),
         cursors={row.source: row.position for row in fetch(database, "audit_cursors")},
+        compactions=fetch(database, "audit_compacted"),
     )
 
 
@@ -259,6 +266,44 @@ def _check_ahead(database: Connection, cell: Cell, seq: int, findings: Findings)
         findings.add(
             2, f"the pointer of {cell}", f"it names release {seq}, the last one is {champion.seq if champion else 'none'}"
         )
+
+
+def _check_compaction(resources: Resources, row: Any, findings: Findings, deep: bool) -> None:
+    """Whether a compaction that is read is there and unaltered, and holds the rows of its batches as they stand."""
+    where = f"the compaction of {row.source}/{row.country} batches {row.first_seq} to {row.last_seq}"
+    try:
+        file = open_batch(resources.store, row.object_key, row.sha256)
+    except (StoreError, pa.ArrowInvalid) as error:
+        findings.add(2, where, str(error).rstrip("."))
+        return
+    findings.seen["compactions"] += 1
+    if file.metadata.num_rows != row.rows:
+        findings.add(6, where, f"its object holds {file.metadata.num_rows} rows, {row.rows} are on record")
+    elif deep and not _is_made_of(resources, file, row.originals):
+        findings.add(6, where, "it does not hold the rows of its batches in their order")
+
+
+def _is_made_of(resources: Resources, file: pq.ParquetFile, originals: list[dict[str, str]]) -> bool:
+    """Whether a file holds the rows of some batches one after another; what cannot be read is found elsewhere."""
+    held, waiting = tables(file, GROUP_ROWS), file.schema_arrow.empty_table()
+    for original in originals:
+        try:
+            batch = open_batch(resources.store, original["object_key"], original["sha256"])
+        except (StoreError, pa.ArrowInvalid):
+            return True
+        for table in tables(batch, GROUP_ROWS):
+            while waiting.num_rows < table.num_rows and (more := next(held, None)):
+                waiting = pa.concat_tables([waiting, more])
+            if not _as_read(waiting.slice(0, table.num_rows)).equals(_as_read(table)):
+                return False
+            waiting = waiting.slice(table.num_rows)
+    return waiting.num_rows == 0  # type: ignore[no-any-return]
+
+
+def _as_read(table: pa.Table) -> pd.DataFrame:
+    """A table in which values that are no numbers equal each other, and whole numbers stay whole."""
+    frame: pd.DataFrame = table.to_pandas(integer_object_nulls=True)
+    return frame
 
 
 def _check_source(resources: Resources, name: str, source: Source | None, records: Records, findings: Findings) -> None:

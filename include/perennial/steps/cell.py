@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from perennial.core.metrics import METRICS, Floats
 from perennial.core.snapshots import Snapshot, latest_revisions, window_of
 from perennial.core.spans import Span, clusters_of, comparison_span, unseen_rows
 from perennial.core.training import Fit, check_distance, check_sane, fit, predictions, training_rows
-from perennial.errors import Blocked, ExamplesError
+from perennial.errors import Blocked, ExamplesError, StoreError
 from perennial.recipe import Recipe, RecipeCode, code_of, recipe_of
 from perennial.resources import Resources
 from perennial.shell.database import Connection, Json, fetch, fetch_one, run, transaction
@@ -31,6 +32,8 @@ from perennial.spec import Model, Source
 from perennial.steps.manifests import ManifestRef, load_fit
 from perennial.steps.publishing import SAMPLE_ROWS, Challenger, commit_artifact, write_pointer
 from perennial.steps.verifier import Verifier
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,10 +147,10 @@ def train_cell(job: Job, timings: Timings) -> Outcome:
 
 
 def _load(job: Job, champion: Any | None) -> Material | Outcome:
-    snapshot, batches = _snapshot(job)
+    snapshot, objects = _snapshot(job)
     if snapshot is None:
         return Outcome(state="skipped", reason=f"Source {job.source.name} has no accepted rows for {job.country}.")
-    rows = latest_revisions(_read(job, snapshot, batches), job.source)
+    rows = latest_revisions(_read(job, snapshot, objects), job.source)
     made = made_examples(job.model.examples, rows, job.as_of, job.model.name)
     lacking = _lacking_labels(job, made)
     if lacking:
@@ -203,7 +206,7 @@ def _due_span(job: Job, champion: Any | None, examples: pd.DataFrame) -> Span | 
 
 
 def _snapshot(job: Job) -> tuple[Snapshot | None, list[Any]]:
-    """What there is to read, and its batches; none before anything is accepted."""
+    """What there is to read, and the objects that hold it; none before anything is accepted."""
     start, end = window_of(job.model, job.as_of)
     asked = {"source": job.source.name, "country": job.country}
     decided = fetch_one(job.database, "last_decided", **asked)
@@ -217,12 +220,21 @@ def _snapshot(job: Job) -> tuple[Snapshot | None, list[Any]]:
         window_start=start,
         window_end=end,
     )
-    return snapshot, fetch(job.database, "batches_of", **asked, last_seq=decided.last_seq, start=start, end=end)
+    return snapshot, fetch(job.database, "objects_of", **asked, last_seq=decided.last_seq, start=start, end=end)
 
 
-def _read(job: Job, snapshot: Snapshot, batches: list[Any]) -> pd.DataFrame:
-    columns = row_columns(job.source, job.model.columns)
-    return job.reader.rows(batches, columns, snapshot.window_start, snapshot.window_end)
+def _read(job: Job, snapshot: Snapshot, objects: list[Any]) -> pd.DataFrame:
+    """The snapshot's rows; from its batches alone where a compaction of them cannot be read."""
+    columns, window = row_columns(job.source, job.model.columns), (snapshot.window_start, snapshot.window_end)
+    try:
+        return job.reader.rows(objects, columns, *window)
+    except StoreError as error:
+        if all(each.batches == 1 for each in objects):
+            raise
+        logger.warning("%s is read from the batches: %s", job.cell, error)
+    asked = {"source": job.source.name, "country": job.country, "last_seq": snapshot.last_seq}
+    batches = fetch(job.database, "batches_of", **asked, start=window[0], end=window[1])
+    return job.reader.rows(batches, columns, *window)
 
 
 def _columns(snapshot: Snapshot) -> dict[str, Any]:

@@ -165,6 +165,28 @@ WHERE right(a.asset, 9) = ' accepted' AND NOT EXISTS (
     SELECT FROM batches AS b
     WHERE b.source || ' accepted' = a.asset AND b.country || '/' || b.seq = a.item AND b.state IN ('accepted', 'retracted'));
 
+-- audit_compactions: rule 6: a compaction that is read holds as many rows as its batches, of the same time
+WITH in_force AS (
+    SELECT f.* FROM (SELECT DISTINCT source, country FROM compactions) AS c
+    CROSS JOIN LATERAL compactions_in_force(c.source, c.country, 2147483647) AS f)
+SELECT concat('the compaction of ', f.source, '/', f.country, ' batches ', f.first_seq, ' to ', f.last_seq) AS place,
+       concat('it has ', f.rows, ' rows from ', f.event_min, ' to ', f.event_max, ', its batches have ', b.rows, ' from ',
+              b.event_min, ' to ', b.event_max) AS what
+FROM in_force AS f
+CROSS JOIN LATERAL (
+    SELECT sum(r.rows)::bigint AS rows, min(r.event_min) AS event_min, max(r.event_max) AS event_max
+    FROM readable AS r
+    WHERE (r.source, r.country, r.state) = (f.source, f.country, 'accepted') AND r.seq BETWEEN f.first_seq AND f.last_seq) AS b
+WHERE (f.rows, f.event_min, f.event_max) IS DISTINCT FROM (b.rows, b.event_min, b.event_max);
+
+-- audit_compacted: every compaction that is read, and the objects it was made of
+SELECT f.source, f.country, f.first_seq, f.last_seq, f.rows, f.object_key, f.sha256, (
+           SELECT json_agg(json_build_object('object_key', r.object_key, 'sha256', r.sha256) ORDER BY r.seq) FROM readable AS r
+           WHERE (r.source, r.country, r.state) = (f.source, f.country, 'accepted')
+             AND r.seq BETWEEN f.first_seq AND f.last_seq) AS originals
+FROM (SELECT DISTINCT source, country FROM compactions) AS c
+CROSS JOIN LATERAL compactions_in_force(c.source, c.country, 2147483647) AS f ORDER BY f.source, f.country, f.first_seq;
+
 -- audit_batches: every batch that was not replaced, by source and landing: a replaced one's object may be what was lost
 SELECT b.source, b.country, b.seq, b.lower, b.upper, b.rows, b.object_key, b.sha256, b.size, s.accepted_rows, s.accepted_key,
        s.accepted_sha256, s.rejected_rows, s.rejected_key, s.rejected_sha256

@@ -180,6 +180,12 @@ WHERE b.source = %(source)s AND b.country = %(country)s AND b.seq <= %(last_seq)
   AND b.event_max >= %(start)s AND b.event_min <= %(end)s AND r.event_max >= %(start)s AND r.event_min <= %(end)s
 ORDER BY seq;
 
+-- objects_of: the same rows in fewer objects: compactions that hold just what is read of their range, and the batches between them
+SELECT first_seq, batches, rows, event_min, event_max, object_key, sha256
+FROM pieces(%(source)s, %(country)s, %(last_seq)s)
+WHERE event_max >= %(start)s AND event_min <= %(end)s
+ORDER BY first_seq;
+
 -- last_decided: the last batch of a country before the first that is not validated yet, and those up to it not to be read
 SELECT last.seq AS last_seq, last.has_accepted, ARRAY(
     SELECT b.seq FROM batches AS b
