@@ -5,10 +5,12 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from toy_sources.sightings import sightings
 
-from perennial.shell.lake import BatchWriter, Reader, rows_at, schema_of
+from perennial.shell import lake
+from perennial.shell.lake import BatchWriter, Reader, open_batch, put_together, rows_at, schema_of
 from perennial.shell.store import FolderStore
 
 Batch = namedtuple("Batch", "object_key sha256")
@@ -47,3 +49,30 @@ def test_both_kinds_are_read_as_one(store, batches):
 def test_rows_of_a_moment_have_the_columns_of_today(store, batches):
     (found,) = rows_at(store, batches[0], sightings, pa.array([FIRST, SECOND], schema_of(sightings).field("seen_at").type))
     assert (found.schema, pc.sum(found["id"]).as_py()) == (schema_of(sightings), 1)
+
+
+def test_both_kinds_are_put_together_in_their_order_and_in_row_groups(store, batches, tmp_path, monkeypatch):
+    monkeypatch.setattr(lake, "GROUP_ROWS", 2)
+    file, held = put_together(store, [*batches, batches[0]], sightings, tmp_path / "together")
+    assert (held, file.rows, file.event_min, file.event_max) == (3, 3, FIRST, SECOND)
+    with pq.ParquetFile(file.path) as written:
+        assert [written.metadata.row_group(number).num_rows for number in range(written.num_row_groups)] == [2, 1]
+        assert written.read()["id"].to_pylist() == [1, 2, 1]
+
+
+def test_it_ends_before_other_columns(store, batches, tmp_path):
+    other = landed(store, tmp_path, 3, SECOND, schema_of(sightings).append(pa.field("mood", pa.string())))
+    file, held = put_together(store, [*batches, other, batches[0]], sightings, tmp_path / "together")
+    assert (held, file.rows) == (2, 2)
+
+
+def test_a_row_without_event_time_is_in_no_window_whatever_stands_beside_it(store, batches, tmp_path):
+    today = schema_of(sightings)
+    table = pa.concat_tables([open_batch(store, *batch).read().cast(today) for batch in batches])
+    holed = table.set_column(2, "seen_at", pa.array([FIRST, None], today.field("seen_at").type))
+    writer = BatchWriter(tmp_path / "holed", sightings)
+    writer.write(holed)
+    batch = Batch("lake/holed", writer.close().sha256)
+    store.put_file("lake/holed", writer.path)
+    for end in (FIRST, SECOND):
+        assert Reader(store, sightings, today.names).rows([batch], today.names, FIRST, end)["id"].tolist() == [1]
