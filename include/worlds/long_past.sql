@@ -22,13 +22,13 @@ SELECT lpad('recipe-' || model, 64, '0'), 'def examples(rows, as_of): ...', '{"a
 INSERT INTO cursors (source, position, clock) SELECT %(source)s, max(moment), max(moment) FROM past_runs;
 
 INSERT INTO batches (source, country, seq, lower, upper, previous_upper, rows, event_min, event_max, object_key, sha256, size,
-                     state, reason, report, landed_at, decided_at)
+                     state, reason, report, landed_at, decided_at, page, documented_at)
 SELECT %(source)s, country, run, moment - interval '15 minutes', moment, CASE WHEN run > 1 THEN moment - interval '15 minutes' END,
        100 + run %% 50, moment - interval '20 minutes', moment - interval '5 minutes',
        'lake/' || country || '/' || run || '.parquet', lpad('batch-' || run, 64, '0'), 10000,
        CASE WHEN run %% 1000 = 0 THEN 'quarantined' ELSE 'accepted' END, '', jsonb_build_object('findings', '[{"success": true, "severity": "critical", "expectation": "not null"}]'::jsonb, 'profile',
                           jsonb_build_object('rows', 100, 'days', jsonb_build_object(moment::date, 100), 'newest', moment)),
-       moment, moment
+       moment, moment, CASE WHEN moment > now() - interval '30 days' THEN concat_ws('/', 'data_docs', country, run) END, moment
 FROM past_runs, unnest(%(countries)s::text[]) AS country;
 
 INSERT INTO splits (source, country, seq, rows, accepted_rows, rejected_rows, rejections, event_min, event_max, accepted_key,
