@@ -22,13 +22,13 @@ SELECT lpad('recipe-' || model, 64, '0'), 'def examples(rows, as_of): ...', '{"a
 INSERT INTO cursors (source, position, clock) SELECT %(source)s, max(moment), max(moment) FROM past_runs;
 
 INSERT INTO batches (source, country, seq, lower, upper, previous_upper, rows, event_min, event_max, object_key, sha256, size,
-                     state, reason, report, landed_at, decided_at, documented_at)
+                     state, reason, report, landed_at, decided_at, page, documented_at)
 SELECT %(source)s, country, run, moment - interval '15 minutes', moment, CASE WHEN run > 1 THEN moment - interval '15 minutes' END,
        100 + run %% 50, moment - interval '20 minutes', moment - interval '5 minutes',
        'lake/' || country || '/' || run || '.parquet', lpad('batch-' || run, 64, '0'), 10000,
        CASE WHEN run %% 1000 = 0 THEN 'quarantined' ELSE 'accepted' END, '', jsonb_build_object('findings', '[{"success": true, "severity": "critical", "expectation": "not null"}]'::jsonb, 'profile',
                           jsonb_build_object('rows', 100, 'days', jsonb_build_object(moment::date, 100), 'newest', moment)),
-       moment, moment, moment
+       moment, moment, CASE WHEN moment > now() - interval '30 days' THEN concat_ws('/', 'data_docs', country, run) END, moment
 FROM past_runs, unnest(%(countries)s::text[]) AS country;
 
 INSERT INTO splits (source, country, seq, rows, accepted_rows, rejected_rows, rejections, event_min, event_max, accepted_key,
@@ -36,17 +36,6 @@ INSERT INTO splits (source, country, seq, rows, accepted_rows, rejected_rows, re
 SELECT source, country, seq, rows, rows - 5, 5, '{"not null": 5}', event_min, event_max, object_key || '.accepted', sha256, 9000,
        object_key || '.rejected', sha256, 1000
 FROM batches WHERE source = %(source)s AND seq %% 10 = 3;
-
-INSERT INTO compactions (source, country, first_seq, last_seq, excluded, batches, rows, event_min, event_max, object_key, sha256,
-                         size)
-SELECT r.source, r.country, c.first, c.last, coalesce(array_agg(r.seq ORDER BY r.seq) FILTER (WHERE r.state <> 'accepted'), '{}'),
-       count(*) FILTER (WHERE r.state = 'accepted'), sum(r.rows) FILTER (WHERE r.state = 'accepted'),
-       min(r.event_min) FILTER (WHERE r.state = 'accepted'), max(r.event_max) FILTER (WHERE r.state = 'accepted'),
-       'compactions/' || r.country || '/' || c.first || '-' || c.last, lpad('compaction-' || c.first, 64, '0'), 1000000
-FROM (SELECT run - 4095 AS first, run AS last FROM past_runs WHERE run %% 4096 = 0
-      UNION ALL SELECT max(run) / 4096 * 4096 + 1, max(run) / 64 * 64 - 64 FROM past_runs
-      UNION ALL SELECT max(run) / 64 * 64 - 63, max(run) / 64 * 64 - 16 FROM past_runs) AS c
-JOIN readable AS r ON r.source = %(source)s AND r.seq BETWEEN c.first AND c.last GROUP BY r.source, r.country, c.first, c.last;
 
 INSERT INTO batch_decisions (source, country, seq, decision, person, reason, overruled)
 SELECT source, country, seq, 'accept', 'Ada', 'looked right', 'volume' FROM batches WHERE source = %(source)s AND seq %% 100 = 7;

@@ -105,8 +105,9 @@ def _configuration(finding: Mapping[str, Any]) -> ExpectationConfiguration:
 
 
 def _details(kwargs: Mapping[str, Any]) -> list[str]:
-    return [f"{name}: {', '.join(value) if isinstance(value, list) else value}" for name, value in kwargs.items()
-            if value is not None and name != "ignore_row_if"]  # fmt: skip
+    said = {name: value for name, value in kwargs.items() if value is not None and name != "ignore_row_if"}
+    return [f"{name}: {', '.join(dict.fromkeys(map(str, value))) if isinstance(value, list) else value}"
+            for name, value in said.items()]  # fmt: skip
 
 
 def _sentence(name: str) -> str:

@@ -16,19 +16,18 @@ WHERE source = %(source)s AND country = %(country)s AND seq = %(seq)s AND decide
 SELECT pg_advisory_xact_lock(hashtextextended('perennial data docs ' || %(source)s, 0));
 
 -- listed_batches: what a source's index lists: all that are held, then each country's newest
-SELECT listed.*, (
-    SELECT s.rejected_rows FROM splits AS s
-    WHERE s.source = %(source)s AND s.country = listed.country AND s.seq = listed.seq) AS rejected_rows
+SELECT listed.*, (SELECT s.rejected_rows FROM splits AS s
+                  WHERE s.source = %(source)s AND s.country = listed.country AND s.seq = listed.seq) AS rejected_rows
 FROM (
     SELECT country, seq, state, reason, rows, decided_at, page FROM batches
     WHERE source = %(source)s AND state = 'quarantined'
     UNION ALL
     SELECT newest.* FROM countries_landed(%(source)s) AS c
     CROSS JOIN LATERAL (
-        SELECT n.country, n.seq, n.state, n.reason, n.rows, n.decided_at, n.page FROM batches AS n
-        WHERE n.source = %(source)s AND n.country = c.country ORDER BY n.seq DESC LIMIT %(number)s) AS newest
+        SELECT b.country, b.seq, b.state, b.reason, b.rows, b.decided_at, b.page FROM batches AS b
+        WHERE b.source = %(source)s AND b.country = c.country ORDER BY b.seq DESC LIMIT %(number)s) AS newest
     WHERE newest.state <> 'quarantined') AS listed
-ORDER BY listed.state = 'quarantined' DESC, listed.country, listed.seq DESC;
+ORDER BY listed.state <> 'quarantined', listed.country, listed.seq DESC;
 
 -- old_pages: pages of batches that were decided before some days, the oldest first; those of held ones stay
 SELECT source, country, seq, page, decided_at FROM batches
