@@ -87,16 +87,6 @@ def test_an_object_that_is_written_again_has_another_stamp(store):
     assert len(set(stamps)) == 3
 
 
-def test_what_is_deleted_is_gone_and_deleting_it_again_is_harmless(store):
-    store.put("a/one", b"1")
-    store.put("a/two", b"2")
-    for _ in range(2):
-        store.delete("a/one")
-    assert store.keys("") == ["a/two"]
-    with pytest.raises(ObjectMissing):
-        store.get("a/one")
-
-
 def test_nothing_outside_of_the_store_is_deleted(store):
     with pytest.raises(StoreError, match="leads out of the store"):
         store.delete("../elsewhere")
