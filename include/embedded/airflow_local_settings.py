@@ -14,7 +14,14 @@ AIRFLOW = (
     "airflow.sdk.execution_time.task_runner",
 )
 LIBRARIES = ("great_expectations", "pandas", "psycopg2", "pyarrow.parquet", "sklearn.ensemble", "sklearn.pipeline", "skops.io")
-STEPS = ("perennial.steps.ingest", "perennial.core.expectations", "perennial.steps.worker", "perennial.steps.report")
+STEPS = (
+    "perennial.steps.ingest",
+    "perennial.core.expectations",
+    "perennial.core.data_docs",
+    "perennial.steps.document",
+    "perennial.steps.worker",
+    "perennial.steps.report",
+)
 
 if os.environ.pop("PERENNIAL_PRELOAD", ""):
     for name in (*AIRFLOW, *LIBRARIES, *STEPS):
