@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 from rich.console import Console
@@ -154,9 +155,36 @@ def test_what_airflow_remembers_of_old_runs_is_deleted_and_the_rest_is_not(cycle
             left[table] = {name for (name,) in cursor.fetchall()}
     assert {task["task_id"]: task["state"] for task in stack.api.tasks("maintain", run_id)} == {
         "clean_history": "success",
+        "expire_data_docs": "success",
         "repair_pointers": "success",
     }
     assert {table: (old in runs, recent in runs) for table, runs in left.items()} == dict.fromkeys(left, (False, True))
+
+
+def test_a_person_looks_at_what_is_kept_aside_and_decides_in_the_ui(cycles, stack):
+    stack.api.wait_for_dag("quarantine_order_lines")
+    run_id = stack.api.trigger("quarantine_order_lines", {"action": "look"})
+    assert replay._until_ended(stack, lambda: stack.api.run_state("quarantine_order_lines", run_id), 120) == "success"
+    conf = {"action": "retract", "country": "AU", "batch": 1, "reason": "a trial"}
+    run_id = stack.api.trigger("quarantine_order_lines", conf)
+    assert replay._until_ended(stack, lambda: stack.api.run_state("quarantine_order_lines", run_id), 120) == "success"
+    (decision,) = rows(stack, "SELECT person, country, seq, decision, reason FROM batch_decisions")
+    assert tuple(decision) == (stack.user, "AU", 1, "retract", "a trial")
+
+
+def test_data_docs_are_served_under_airflows_login_and_to_nobody_else(cycles, stack):
+    found = stack.api._ask("GET", "/api/v2/dags/ingest_order_lines/dagRuns")["dag_runs"]
+    run_id = min(run["dag_run_id"] for run in found if run["run_type"] == "manual")
+    task = f"/api/v2/dags/ingest_order_lines/dagRuns/{run_id}/taskInstances/validate"
+    links = stack.api._ask("GET", f"{task}/links")["extra_links"]
+    index = httpx.get(links["Data Docs"], headers=stack.api._headers(), trust_env=False)
+    page = httpx.get(links["Data Docs"].replace("index", "GB/2"), headers=stack.api._headers(), trust_env=False)
+    assert (index.status_code, page.status_code) == (200, 200)
+    assert "GB/2.html" in index.text
+    assert "are each a copy of an earlier row" in page.text
+    stranger = httpx.get(links["Data Docs"], trust_env=False)
+    assert stranger.is_redirect
+    assert "/login" in stranger.headers["location"]
 
 
 def test_an_idle_stack_is_small(cycles, stack):
