@@ -78,10 +78,10 @@ class Seen:
 
 @dataclass
 class Watch:
-    """Samples the memory of a changing set of processes, every four seconds, from inside a `with`; and the machine's CPU."""
+    """Samples the memory of a changing set of processes, every ten seconds, from inside a `with`; and the machine's CPU."""
 
     pids: Callable[[], Iterable[int]]
-    seconds: float = 4.0
+    seconds: float = 10.0  # a look at two dozen processes costs 0.1 s of CPU
     peak_pss: float = 0.0
     peak_rss_sum: float = 0.0
     own_cpu: float = 0.0
