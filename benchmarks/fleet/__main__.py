@@ -61,7 +61,7 @@ def textbook(folders: Folders, refit: bool) -> dict[str, Any]:
     work = stacks.clean(folders.scratch("textbook"))
     cells = stacks.textbook_cells(folders, TEXTBOOK_CELLS)
     os.environ |= {"BENCH_TEXTBOOK_CELLS": json.dumps(cells), "BENCH_TEXTBOOK_WORK": str(work)}
-    with stacks.running(folders.textbook, stacks.TEXTBOOK, preload=False) as stack:
+    with stacks.running(folders.textbook, stacks.TEXTBOOK, plain=True) as stack:
         return {"cells": len(cells), **stacks.textbook_run(stack)}
 
 

@@ -16,6 +16,7 @@ from embedded.running import Stack
 from fleet import world
 from fleet.databases import rows_of
 from fleet.folders import Folders
+from fleet.loops import WORKERS
 from fleet.measuring import Watch, cpu_seconds, tree
 from perennial.errors import PerennialError
 
@@ -50,15 +51,15 @@ class Disturbed(Failed):
 
 
 @contextmanager
-def running(paths: Paths, *dags: str, preload: bool = True) -> Iterator[Stack]:
+def running(paths: Paths, *dags: str, plain: bool = False) -> Iterator[Stack]:
     """A stack that is healthy, has read these DAGs, lets them run, and has nothing left to do.
 
-    Without ``preload`` its scheduler imports nothing for its tasks, as a plain Airflow.
+    A ``plain`` one's scheduler imports nothing for its tasks, and runs as many at once as the others have workers.
     """
-    stack = Stack(paths.state, paths.repo)
+    stack = Stack(paths.state, paths.repo, {("core", "parallelism"): WORKERS} if plain else None)
     stack.start(lambda fact: None)
     try:
-        if not preload:
+        if plain:
             _restart_scheduler(stack)
         for dag_id in dags:
             stack.api.wait_for_dag(dag_id)
