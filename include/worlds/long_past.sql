@@ -37,6 +37,17 @@ SELECT source, country, seq, rows, rows - 5, 5, '{"not null": 5}', event_min, ev
        object_key || '.rejected', sha256, 1000
 FROM batches WHERE source = %(source)s AND seq %% 10 = 3;
 
+INSERT INTO compactions (source, country, first_seq, last_seq, excluded, batches, rows, event_min, event_max, object_key, sha256,
+                         size)
+SELECT r.source, r.country, c.first, c.last, coalesce(array_agg(r.seq ORDER BY r.seq) FILTER (WHERE r.state <> 'accepted'), '{}'),
+       count(*) FILTER (WHERE r.state = 'accepted'), sum(r.rows) FILTER (WHERE r.state = 'accepted'),
+       min(r.event_min) FILTER (WHERE r.state = 'accepted'), max(r.event_max) FILTER (WHERE r.state = 'accepted'),
+       'compactions/' || r.country || '/' || c.first || '-' || c.last, lpad('compaction-' || c.first, 64, '0'), 1000000
+FROM (SELECT run - 4095 AS first, run AS last FROM past_runs WHERE run %% 4096 = 0
+      UNION ALL SELECT max(run) / 4096 * 4096 + 1, max(run) / 64 * 64 - 64 FROM past_runs
+      UNION ALL SELECT max(run) / 64 * 64 - 63, max(run) / 64 * 64 - 16 FROM past_runs) AS c
+JOIN readable AS r ON r.source = %(source)s AND r.seq BETWEEN c.first AND c.last GROUP BY r.source, r.country, c.first, c.last;
+
 INSERT INTO batch_decisions (source, country, seq, decision, person, reason, overruled)
 SELECT source, country, seq, 'accept', 'Ada', 'looked right', 'volume' FROM batches WHERE source = %(source)s AND seq %% 100 = 7;
 
