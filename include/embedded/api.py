@@ -1,6 +1,7 @@
 """Airflow's REST API, as far as the embedded stack needs it."""
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -30,10 +31,14 @@ class Api:
         return {name: str(facts.get("status")) for name, facts in answer.json().items()}
 
     def warm_up(self) -> None:
-        """Have the tasks' API build its routes, which it does at its first request, for seconds: else the first task waits."""
+        """Have the tasks' API build its routes, which it does at its first request, for seconds: else the first task waits.
+
+        Nothing where the api-server does not answer: whoever waits for its health sees that.
+        """
         if not self.is_warm:
-            self.client.get("/execution/health")
-            self.is_warm = True
+            with suppress(httpx.TransportError):
+                self.client.get("/execution/health")
+                self.is_warm = True
 
     def unpause(self, dag_id: str) -> None:
         """Let the scheduler run the DAG."""

@@ -13,6 +13,7 @@ from perennial.resources import Resources
 from perennial.shell import lake
 from perennial.shell.database import connect, fetch
 from perennial.spec import Source
+from perennial.steps.decisions import short_name
 
 logger = logging.getLogger(__name__)
 
@@ -33,14 +34,14 @@ def look(resources: Resources, source: Source, country: str | None = None, seq: 
     for batch in batches[: 2 * MOST_BATCHES]:
         for line in _details(resources, batch):
             logger.info("%s", line)
-    held = [_name(batch) for batch in batches if batch.state == "quarantined"]
-    return {"held": held, "with rejected rows": [_name(batch) for batch in batches if batch.rejected_rows]}
+    held = [short_name(batch) for batch in batches if batch.state == "quarantined"]
+    return {"held": held, "with rejected rows": [short_name(batch) for batch in batches if batch.rejected_rows]}
 
 
 def _facts(batch: Any) -> tuple[str, ...]:
     events = f"{batch.event_min:%Y-%m-%d %H:%M} to {batch.event_max:%Y-%m-%d %H:%M}" if batch.event_min else "none"
     landed = f"{batch.landed_at:%Y-%m-%d %H:%M}"
-    return _name(batch), batch.state, landed, f"{batch.rows:,}", f"{batch.rejected_rows or 0:,}", events
+    return short_name(batch), batch.state, landed, f"{batch.rows:,}", f"{batch.rejected_rows or 0:,}", events
 
 
 def _table(rows: list[tuple[str, ...]]) -> Iterator[str]:
@@ -50,7 +51,7 @@ def _table(rows: list[tuple[str, ...]]) -> Iterator[str]:
 
 
 def _details(resources: Resources, batch: Any) -> Iterator[str]:
-    name = _name(batch)
+    name = short_name(batch)
     yield f"{name}: {batch.reason or 'nothing was found'}"
     if batch.decision:
         yield f"{name}: last decided by {batch.person} ({batch.decision}): {batch.decided_because}"
@@ -82,7 +83,3 @@ def _row(row: dict[str, Any]) -> str:
 def _short(value: Any) -> str:
     text = f"{value:%Y-%m-%d %H:%M:%S}" if hasattr(value, "tzinfo") else repr(value)
     return text if len(text) <= WIDTH else f"{text[:WIDTH]}…"
-
-
-def _name(batch: Any) -> str:
-    return f"{batch.country} {batch.seq}"

@@ -16,6 +16,7 @@ from perennial.resources import Resources
 from perennial.shell.database import Connection, connect, fetch, fetch_one, run, transaction
 from perennial.spec import UNKNOWN_COUNTRY, Source
 from perennial.steps import ingest
+from perennial.steps.decisions import batch_of, name_of, note, short_name
 from perennial.steps.held import look
 from perennial.steps.replacing import assign_anew, extract_anew
 from perennial.steps.validate import decide
@@ -74,7 +75,7 @@ def accept_batch(resources: Resources, source: str, country: str, seq: int, pers
     """
     _check_said(person, reason)
     with closing(connect(resources.database)) as database:
-        batch = _batch(database, source, country, seq)
+        batch = batch_of(database, source, country, seq)
         if _is_done(database, batch, "accepted", "accept", person, reason):
             return
         _check_state(batch, "quarantined")
@@ -82,9 +83,9 @@ def accept_batch(resources: Resources, source: str, country: str, seq: int, pers
         with transaction(database):
             said = f"Accepted by {person}: {reason}. It was kept aside for: {batch.reason}"
             if run(database, "accept_batch", source=source, country=country, seq=seq, reason=said) != 1:
-                raise RequestError(f"Batch {_name(batch)} was decided by somebody else meanwhile. Look again.")
-            _note(database, batch, "accept", person, reason)
-    logger.info("%s accepted by %s: %s", _name(batch), person, reason)
+                raise RequestError(f"Batch {name_of(batch)} was decided by somebody else meanwhile. Look again.")
+            note(database, batch, "accept", person, reason)
+    logger.info("%s accepted by %s: %s", name_of(batch), person, reason)
 
 
 def retract_batch(resources: Resources, source: str, country: str, seq: int, person: str, reason: str) -> list[Tainted]:
@@ -93,18 +94,18 @@ def retract_batch(resources: Resources, source: str, country: str, seq: int, per
     """
     _check_said(person, reason)
     with closing(connect(resources.database)) as database:
-        batch = _batch(database, source, country, seq)
+        batch = batch_of(database, source, country, seq)
         is_done = _is_done(database, batch, "retracted", "retract", person, reason)
         if not is_done:
             _check_state(batch, "accepted")
         with transaction(database):
             said = f"Retracted by {person}: {reason}"
             if not is_done and run(database, "retract_batch", source=source, country=country, seq=seq, reason=said) != 1:
-                raise RequestError(f"Batch {_name(batch)} was decided by somebody else meanwhile. Look again.")
+                raise RequestError(f"Batch {name_of(batch)} was decided by somebody else meanwhile. Look again.")
             trained = fetch(database, "versions_trained_on", source=source, country=country, seq=seq)
             if not is_done:
-                _note(database, batch, "retract", person, reason, [row.id for row in trained])
-    logger.warning("%s retracted by %s: %s. %s versions were trained on it", _name(batch), person, reason, len(trained))
+                note(database, batch, "retract", person, reason, [row.id for row in trained])
+    logger.warning("%s retracted by %s: %s. %s versions were trained on it", name_of(batch), person, reason, len(trained))
     return [
         Tainted(cell=Cell(row.model, row.country), version=row.id, is_champion=row.is_champion) for row in trained
     ]  # fmt: skip
@@ -126,7 +127,7 @@ def validate_again(
         for batch in held:
             made = assign_anew(resources, source, batch.seq, person, reason) if batch.country == UNKNOWN_COUNTRY else []
             if not made:
-                _note(database, batch, "validate again", person, reason)
+                note(database, batch, "validate again", person, reason)
             anew += made or [batch]
         return _validated(resources, database, source, anew)
 
@@ -137,29 +138,22 @@ def extract_again(resources: Resources, source: Source, country: str, seq: int, 
     """
     _check_said(person, reason)
     with closing(connect(resources.database)) as database:
-        batch = _batch(database, source.name, country, seq)
+        batch = batch_of(database, source.name, country, seq)
         if batch.replaced_by and _is_done(database, batch, "retracted", "extract again", person, reason):
             return {"replaced by": batch.replaced_by}
         made = extract_anew(resources, source, country, seq, person, reason)
-        return {"replaced by": ", ".join(_short(each) for each in made), **_validated(resources, database, source, made)}
+        return {"replaced by": ", ".join(short_name(each) for each in made), **_validated(resources, database, source, made)}
 
 
 def _validated(resources: Resources, database: Connection, source: Source, batches: list[Any]) -> dict[str, list[str]]:
     decide(resources, database, source, batches)
     now = [fetch_one(database, "batch_of", source=each.source, country=each.country, seq=each.seq) for each in batches]
-    return {state: [_short(each) for each in now if each.state == state] for state in ("accepted", "quarantined")}
+    return {state: [short_name(each) for each in now if each.state == state] for state in ("accepted", "quarantined")}
 
 
 def _check_said(person: str, reason: str) -> None:
     if not person.strip() or not reason.strip():
         raise RequestError("A decision about a batch needs a person and a reason: whoever reads the ledger will ask.")
-
-
-def _batch(database: Connection, source: str, country: str, seq: int) -> Any:
-    batch = fetch_one(database, "batch_of", source=source, country=country, seq=seq)
-    if batch is None:
-        raise RequestError(f"There is no batch {source}/{country} {seq}.")
-    return batch
 
 
 def _is_done(database: Connection, batch: Any, state: str, decision: str, person: str, reason: str) -> bool:
@@ -170,31 +164,14 @@ def _is_done(database: Connection, batch: Any, state: str, decision: str, person
 
 def _check_state(batch: Any, state: str) -> None:
     if batch.state != state:
-        raise RequestError(f"Batch {_name(batch)} is {batch.state}, not {state}. {batch.reason}".strip())
+        raise RequestError(f"Batch {name_of(batch)} is {batch.state}, not {state}. {batch.reason}".strip())
 
 
 def _check_acceptable(batch: Any) -> None:
     if batch.accepted_rows == 0:
-        raise RequestError(f"Every row of batch {_name(batch)} is rejected: there is nothing to accept. Mend the rows.")
+        raise RequestError(f"Every row of batch {name_of(batch)} is rejected: there is nothing to accept. Mend the rows.")
     if not batch.is_validated:
         raise RequestError(
-            f"Batch {_name(batch)} was not validated row by row, so nobody knows what is in it. {batch.reason} "
+            f"Batch {name_of(batch)} was not validated row by row, so nobody knows what is in it. {batch.reason} "
             "Mend what that says, then validate it again."
         )
-
-
-def _note(
-    database: Connection, batch: Any, decision: str, person: str, reason: str, versions: list[str] | None = None
-) -> None:  # fmt: skip
-    run(
-        database, "add_batch_decision", source=batch.source, country=batch.country, seq=batch.seq, decision=decision,
-        person=person, reason=reason, overruled=batch.reason, versions=versions or [],
-    )  # fmt: skip
-
-
-def _name(batch: Any) -> str:
-    return f"{batch.source}/{batch.country} {batch.seq}"
-
-
-def _short(batch: Any) -> str:
-    return f"{batch.country} {batch.seq}"

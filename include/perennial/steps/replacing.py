@@ -22,6 +22,7 @@ from perennial.resources import Resources
 from perennial.shell import lake, postgres_source
 from perennial.shell.database import Connection, connect, fetch, fetch_one, run, transaction
 from perennial.spec import QUARANTINE_BATCH, UNKNOWN_COUNTRY, FileSource, Source
+from perennial.steps.decisions import batch_of, name_of, note, short_name
 from perennial.steps.landing import Batches, country_of
 
 logger = logging.getLogger(__name__)
@@ -86,20 +87,14 @@ def countries_in(resources: Resources, source: Source, batch: Any) -> dict[Any, 
 def _retired(database: Connection, source: Source, country: str, seq: int, decision: str, person: str, reason: str) -> Any:
     """The batch, taken out of use, while nobody else lands or replaces anything of the source."""
     fetch_one(database, "lock_landing", source=source.name)
-    named = {"source": source.name, "country": country, "seq": seq}
-    batch = fetch_one(database, "batch_of", **named)
-    name = f"{source.name}/{country} {seq}"
-    if batch is None:
-        raise RequestError(f"There is no batch {name}.")
+    batch = batch_of(database, source.name, country, seq)
+    name = name_of(batch)
     if batch.replaced_by:
         raise RequestError(f"Batch {name} was replaced by {batch.replaced_by} already.")
     said = f"Replaced ({decision}) by {person}: {reason}. {batch.reason}".strip()
-    if run(database, "retire_batch", **named, reason=said) != 1:
+    if run(database, "retire_batch", source=source.name, country=country, seq=seq, reason=said) != 1:
         raise RequestError(f"Batch {name} is {batch.state}. Retract it first: that says which versions were trained on it.")
-    run(
-        database, "add_batch_decision", **named, decision=decision, person=person, reason=reason, overruled=batch.reason,
-        versions=[],
-    )  # fmt: skip
+    note(database, batch, decision, person, reason)
     return batch
 
 
@@ -158,4 +153,4 @@ def _land(resources: Resources, database: Connection, source: Source, batch: Any
 
 
 def _names(batches: Iterable[Any]) -> str:
-    return ", ".join(f"{batch.country} {batch.seq} ({batch.rows:,} rows)" for batch in batches)
+    return ", ".join(f"{short_name(batch)} ({batch.rows:,} rows)" for batch in batches)
