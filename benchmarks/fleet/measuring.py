@@ -48,12 +48,12 @@ def _stat(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
-def _memory(pid: int) -> tuple[float, float, float]:
-    """PSS, RSS and what of RSS is no file's (a library's pages are), in MB."""
+def _memory(pid: int) -> tuple[float, float, float, float]:
+    """PSS, RSS, what of RSS is no file's (a library's pages are), and the peak of that since the process began, in MB."""
     pss = int(Path(f"/proc/{pid}/smaps_rollup").read_text().split("\nPss:")[1].split()[0])
     status = Path(f"/proc/{pid}/status").read_text()
-    rss, own = (int(status.split(f"\n{name}:")[1].split()[0]) for name in ("VmRSS", "RssAnon"))
-    return pss / 1024, rss / 1024, own / 1024
+    rss, own, peak = (int(status.split(f"\n{name}:")[1].split()[0]) for name in ("VmRSS", "RssAnon", "VmHWM"))
+    return pss / 1024, rss / 1024, own / 1024, (peak - (rss - own)) / 1024
 
 
 def machine_cpu_seconds() -> float:
@@ -68,7 +68,7 @@ def _cpu_line() -> list[int]:
 
 @dataclass
 class Seen:
-    """One process: the memory of its own when first seen and at the peak of all samples, its CPU when last seen."""
+    """One process: the memory of its own when first seen and at its peak until last seen, its CPU when last seen."""
 
     parent: int
     first_mb: float
@@ -116,8 +116,8 @@ class Watch:
         sums = [0.0, 0.0]
         for pid in self.pids():
             with suppress(OSError, IndexError):
-                pss, rss, own = _memory(pid)
+                pss, rss, own, peak = _memory(pid)
                 seen = self.seen.setdefault(pid, Seen(parent=int(_stat(pid)[1]), first_mb=own))
-                seen.peak_mb, seen.cpu = max(seen.peak_mb, own), cpu_seconds([pid])
+                seen.peak_mb, seen.cpu = peak, cpu_seconds([pid])
                 sums = [sums[0] + pss, sums[1] + rss]
         self.peak_pss, self.peak_rss_sum = max(self.peak_pss, sums[0]), max(self.peak_rss_sum, sums[1])

@@ -96,7 +96,10 @@ def airflow_env(
         "PERENNIAL_PUBLIC_KEYS": str(public),
         "NO_PROXY": ",".join(filter(None, (env.get("NO_PROXY"), "localhost", "127.0.0.1"))),
         "GX_ANALYTICS_ENABLED": "false",
-        "ARROW_DEFAULT_MEMORY_POOL": "jemalloc",  # the default one keeps twice the memory of a reading
+        # What a training has freed is given back: with the defaults a worker keeps twice as much as it ever uses.
+        "ARROW_DEFAULT_MEMORY_POOL": "jemalloc",
+        "JE_ARROW_MALLOC_CONF": "dirty_decay_ms:0,muzzy_decay_ms:0",
+        "MALLOC_MMAP_THRESHOLD_": str(4 * 2**20),
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",

@@ -3,6 +3,7 @@
 from collections import namedtuple
 from datetime import UTC, datetime
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -32,6 +33,12 @@ def landed(store, folder, number, moment, schema):
 
 
 @pytest.fixture
+def names():
+    """All columns."""
+    return [column.name for column in sightings.columns]
+
+
+@pytest.fixture
 def batches(store, tmp_path):
     """One of each kind."""
     today = schema_of(sightings)
@@ -40,8 +47,7 @@ def batches(store, tmp_path):
     return [landed(store, tmp_path, 1, FIRST, strict), landed(store, tmp_path, 2, SECOND, today)]
 
 
-def test_both_kinds_are_read_as_one(store, batches):
-    names = [column.name for column in sightings.columns]
+def test_both_kinds_are_read_as_one(store, batches, names):
     rows = Reader(store, sightings, names).rows(batches, names, FIRST, SECOND)
     assert rows["id"].tolist() == [1, 2]
 
@@ -76,3 +82,38 @@ def test_a_row_without_event_time_is_in_no_window_whatever_stands_beside_it(stor
     store.put_file("lake/holed", writer.path)
     for end in (FIRST, SECOND):
         assert Reader(store, sightings, today.names).rows([batch], today.names, FIRST, end)["id"].tolist() == [1]
+
+
+def test_what_has_been_read_is_not_read_again(store, batches, names, monkeypatch):
+    reader = Reader(store, sightings, names)
+    reader.rows(batches, names, FIRST, SECOND)
+    monkeypatch.setattr(lake, "open_batch", None)
+    assert reader.rows(batches, ["id"], FIRST, SECOND).to_dict("list") == {"id": [1, 2]}
+    assert reader.rows(batches, names, SECOND, SECOND)["id"].tolist() == [2]
+    assert reader.rows(batches[1:], names, SECOND, SECOND)["id"].tolist() == [2]
+    assert reader.rows(batches[::-1], names, FIRST, SECOND)["id"].tolist() == [2, 1]
+
+
+def test_what_lies_before_what_was_read_is_read_then(store, batches, names):
+    reader = Reader(store, sightings, names)
+    assert reader.rows(batches, names, SECOND, SECOND)["id"].tolist() == [2]
+    assert reader.rows(batches, names, FIRST, SECOND)["id"].tolist() == [1, 2]
+    assert reader.rows(batches[1:], names, SECOND, SECOND)["id"].tolist() == [2]
+    assert reader.rows([], names, FIRST, SECOND).empty
+
+
+def test_a_recipe_that_writes_to_its_rows_changes_those_of_no_other(store, batches, names):
+    reader = Reader(store, sightings, names)
+    first = reader.rows(batches, names, FIRST, SECOND)
+    first.loc[:, "id"] = 7
+    first.iloc[0, first.columns.get_loc("seen_at")] = first["seen_at"].iloc[1]
+    second = reader.rows(batches, names, FIRST, SECOND)
+    assert (first["id"].tolist(), second["id"].tolist()) == ([7, 7], [1, 2])
+    assert second["seen_at"].tolist() == [FIRST, SECOND]
+
+
+def test_rows_share_the_memory_of_what_is_kept(store, batches, names):
+    reader = Reader(store, sightings, names)
+    one, another = (reader.rows(batches, names, FIRST, SECOND) for _ in range(2))
+    for name in ("id", "length", "weight"):
+        assert np.shares_memory(one[name].to_numpy(), another[name].to_numpy())

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -153,16 +154,28 @@ def row_columns(source: Source, columns: Sequence[str]) -> set[str]:
     return {*named, *source.revision_columns}
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """Event times of each row group, None where the file does not say; and the groups that have been read."""
+@dataclass(frozen=True, kw_only=True)
+class _Reading:
+    """The rows of objects with an event time in [start, end], object after object, each column in one piece.
 
-    bounds: list[Moments | None]
-    groups: dict[int, pa.Table]
+    ``lengths``: rows by object.
+    """
 
-    def overlapping(self, start: datetime, end: datetime) -> list[int]:
-        """Row groups that may hold event times in [start, end]."""
-        return [number for number, span in enumerate(self.bounds) if _may_overlap(span, start, end)]
+    start: datetime
+    end: datetime
+    lengths: dict[str, int]
+    table: pa.Table
+
+    def holds(self, keys: Sequence[str], start: datetime, end: datetime) -> bool:
+        """Whether all that is asked for has been read."""
+        return self.start <= start and end <= self.end and self.lengths.keys() >= set(keys)
+
+    def of_objects(self, keys: Sequence[str]) -> pa.Table:
+        """The rows of some of the objects."""
+        if list(keys) == list(self.lengths):
+            return self.table
+        firsts = dict(zip(self.lengths, accumulate(self.lengths.values(), initial=0), strict=False))
+        return pa.concat_tables([self.table.slice(0, 0), *(self.table.slice(firsts[key], self.lengths[key]) for key in keys)])
 
 
 class Reader:
@@ -174,38 +187,56 @@ class Reader:
     def __init__(self, store: Store, source: Source, columns: Collection[str]) -> None:
         self.store, self.event_time = store, source.event_time
         self.schema = pa.schema([field for field in schema_of(source) if field.name in columns])
-        self.kept: dict[str, _Batch] = {}
+        self.kept: _Reading | None = None
+        self.lent = pd.DataFrame()
 
     def rows(self, batches: Sequence[Any], columns: Collection[str], start: datetime, end: datetime) -> pd.DataFrame:
-        """Rows of the batches (``object_key``, ``sha256``) with an event time in [start, end], of the named columns."""
-        wanted = {batch.object_key for batch in batches}
-        self.kept = {key: kept for key, kept in self.kept.items() if key in wanted}
-        names = [name for name in self.schema.names if name in columns]
-        tables = [table.select(names) for batch in batches for table in self._tables(batch, start, end)]
-        rows: pd.DataFrame = pa.concat_tables([self.schema.empty_table().select(names), *tables]).to_pandas()
-        return rows
+        """Rows of the batches (``object_key``, ``sha256``) with an event time in [start, end], of the named columns.
 
-    def _tables(self, batch: Any, start: datetime, end: datetime) -> Iterator[pa.Table]:
-        kept = self.kept.get(batch.object_key)
-        if kept is None or not kept.groups.keys() >= set(kept.overlapping(start, end)):
-            kept = self.kept[batch.object_key] = self._read(batch, start, end)
-        for number in kept.overlapping(start, end):
-            yield self._within(kept.groups[number], kept.bounds[number], start, end)
+        Where they are just what is kept, they share its memory: whoever writes to them before the next reading writes to a
+        copy, afterwards is refused.
+        """
+        keys = [batch.object_key for batch in batches]
+        if self.kept is None or not self.kept.holds(keys, start, end):
+            self.kept, self.lent = None, pd.DataFrame()
+            self.kept = self._read(batches, start, end)
+        found = self.kept.of_objects(keys).select([name for name in self.schema.names if name in columns])
+        if (start, end) != (self.kept.start, self.kept.end):
+            found = self._within(found, start, end)
+        # Arrow's memory cannot be written to; pandas copies it before a write as long as two frames refer to it.
+        self.lent = found.to_pandas(split_blocks=True)
+        return self.lent.copy(deep=False)
 
-    def _read(self, batch: Any, start: datetime, end: datetime) -> _Batch:
+    def _read(self, batches: Sequence[Any], start: datetime, end: datetime) -> _Reading:
+        lengths: dict[str, int] = {}
+        pieces: dict[str, list[pa.ChunkedArray]] = {name: [] for name in self.schema.names}
+        for batch in batches:
+            lengths[batch.object_key] = 0
+            for table in self._groups(batch, start, end):
+                lengths[batch.object_key] += table.num_rows
+                for name in self.schema.names:
+                    pieces[name] += table[name].chunks
+        # Column by column, here and below: what is needed besides is one column's, not the table's.
+        columns = [pa.chunked_array(pieces.pop(field.name), field.type).combine_chunks() for field in self.schema]
+        return _Reading(start=start, end=end, lengths=lengths, table=pa.table(columns, schema=self.schema))
+
+    def _groups(self, batch: Any, start: datetime, end: datetime) -> Iterator[pa.Table]:
         file = open_batch(self.store, batch.object_key, batch.sha256)
-        read = _Batch([_event_times(file, number, self.event_time) for number in range(file.num_row_groups)], {})
-        for number in read.overlapping(start, end):
-            # Column by column: what decoding takes besides is one column's, not the row group's.
-            columns = [file.read_row_group(number, columns=[name], use_threads=False).column(0) for name in self.schema.names]
-            read.groups[number] = pa.table(columns, names=self.schema.names).cast(self.schema)
-        return read
+        for number in range(file.num_row_groups):
+            span = _event_times(file, number, self.event_time)
+            if _may_overlap(span, start, end):
+                columns = [_decoded(file, number, name) for name in self.schema.names]
+                table = pa.table(columns, names=self.schema.names).cast(self.schema)
+                is_inside = span is not None and start <= span[0] and span[1] <= end and not table[self.event_time].null_count
+                yield table if is_inside else self._within(table, start, end)
 
-    def _within(self, table: pa.Table, bounds: Moments | None, start: datetime, end: datetime) -> pa.Table:
+    def _within(self, table: pa.Table, start: datetime, end: datetime) -> pa.Table:
         times = table[self.event_time]
-        if bounds is not None and start <= bounds[0] and bounds[1] <= end and not times.null_count:
-            return table
         return table.filter(pc.and_(pc.greater_equal(times, start), pc.less_equal(times, end)))
+
+
+def _decoded(file: pq.ParquetFile, group: int, name: str) -> pa.ChunkedArray:
+    return file.read_row_group(group, columns=[name], use_threads=False).column(0)
 
 
 def _may_overlap(span: Moments | None, start: datetime, end: datetime) -> bool:
