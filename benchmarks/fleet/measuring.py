@@ -78,10 +78,11 @@ class Seen:
 
 @dataclass
 class Watch:
-    """Samples the memory of a changing set of processes, every ten seconds, from inside a `with`; and the machine's CPU."""
+    """Samples a changing set of processes from inside a `with`: their memory, in between their CPU; and the machine's CPU."""
 
     pids: Callable[[], Iterable[int]]
-    seconds: float = 10.0  # a look at two dozen processes costs 0.1 s of CPU
+    memory_every: float = 10.0  # seconds: a look at two dozen processes costs 0.1 s of CPU
+    cpu_every: float = 1.0
     peak_pss: float = 0.0
     peak_rss_sum: float = 0.0
     own_cpu: float = 0.0
@@ -108,9 +109,17 @@ class Watch:
         }  # fmt: skip
 
     def _sample_all(self) -> None:
-        while not self._over.wait(self.seconds):
-            self._sample()
+        looked_at = time.monotonic()
+        while not self._over.wait(self.cpu_every):
+            if time.monotonic() - looked_at >= self.memory_every:
+                looked_at = time.monotonic()
+                self._sample()
+            self._sample_cpu()
         self.own_cpu = time.thread_time()
+
+    def _sample_cpu(self) -> None:
+        for pid, seen in self.seen.items():
+            seen.cpu = max(seen.cpu, cpu_seconds([pid], reaped=False))
 
     def _sample(self) -> None:
         sums = [0.0, 0.0]
@@ -118,6 +127,6 @@ class Watch:
             with suppress(OSError, IndexError):
                 pss, rss, own, peak = _memory(pid)
                 seen = self.seen.setdefault(pid, Seen(parent=int(_stat(pid)[1]), first_mb=own))
-                seen.peak_mb, seen.cpu = peak, cpu_seconds([pid])
+                seen.peak_mb = peak
                 sums = [sums[0] + pss, sums[1] + rss]
         self.peak_pss, self.peak_rss_sum = max(self.peak_pss, sums[0]), max(self.peak_rss_sum, sums[1])

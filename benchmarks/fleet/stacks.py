@@ -21,7 +21,8 @@ from fleet.measuring import Watch, cpu_seconds, tree
 from perennial.errors import PerennialError
 
 RETRAIN, INGEST, TEXTBOOK = f"retrain_{world.FLEET}", f"ingest_{world.SOURCE}", "textbook"
-POLL_SECONDS = 2.0  # looking costs the machine that is measured; times are the databases' own
+POLL_SECONDS = 2.0
+RUN_POLL_SECONDS = 5.0  # looking costs the machine that is measured; times are the databases' own
 QUIET_SECONDS = 5.0
 RUN_SECONDS = 3600
 RUNS = "SELECT run_id, state, queued_at, start_date, end_date FROM dag_run WHERE dag_id = %s ORDER BY id"
@@ -133,7 +134,7 @@ def new_run(stack: Stack, dag_id: str, known: set[str]) -> str:
                     f"{dag_id} {ended[0]['run_id']} ended as {ended[0]['state']}. Look at the logs below {stack.paths.state}."
                 )
             return str(ended[0]["run_id"])
-        time.sleep(POLL_SECONDS)
+        time.sleep(RUN_POLL_SECONDS)
     raise Failed(f"{dag_id} did not end within {RUN_SECONDS} s.")
 
 
