@@ -26,8 +26,11 @@ INSERT INTO batches (source, country, seq, lower, upper, previous_upper, rows, e
 SELECT %(source)s, country, run, moment - interval '15 minutes', moment, CASE WHEN run > 1 THEN moment - interval '15 minutes' END,
        100 + run %% 50, moment - interval '20 minutes', moment - interval '5 minutes',
        'lake/' || country || '/' || run || '.parquet', lpad('batch-' || run, 64, '0'), 10000,
-       CASE WHEN run %% 1000 = 0 THEN 'quarantined' ELSE 'accepted' END, '', jsonb_build_object('findings', '[{"success": true, "severity": "critical", "expectation": "not null"}]'::jsonb, 'profile',
-                          jsonb_build_object('rows', 100, 'days', jsonb_build_object(moment::date, 100), 'newest', moment)),
+       CASE WHEN run %% 1000 = 0 THEN 'quarantined' ELSE 'accepted' END, '',
+       jsonb_build_object(
+           'findings', '[{"success": true, "severity": "critical", "expectation": "not null"}]'::jsonb,
+           'profile', jsonb_build_object('rows', 100, 'days', jsonb_build_object(moment::date, 100), 'nulls', '{}'::jsonb,
+                                         'categories', '{}'::jsonb, 'newest', moment)),
        moment, moment, CASE WHEN moment > now() - interval '30 days' THEN concat_ws('/', 'data_docs', country, run) END, moment
 FROM past_runs, unnest(%(countries)s::text[]) AS country;
 

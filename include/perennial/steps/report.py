@@ -14,8 +14,9 @@ from perennial.resources import Resources
 from perennial.shell.database import Connection, connect, fetch, fetch_one, run
 from perennial.shell.keys import read_public_keys
 from perennial.shell.registry import champion_of
-from perennial.steps.cell import Outcome, released_outcome
+from perennial.steps.cell import released_outcome
 from perennial.steps.manifests import ManifestRef, read_pointer
+from perennial.steps.material import Outcome
 from perennial.steps.publishing import write_pointer
 from perennial.steps.tell import tell
 

@@ -22,7 +22,8 @@ from perennial.shell.database import Connection, Json, connect, fetch, fetch_one
 from perennial.shell.lake import Reader, row_columns
 from perennial.shell.lifeline import lifeline
 from perennial.spec import Model, Source
-from perennial.steps.cell import Job, Outcome, Timings, released_outcome, train_cell
+from perennial.steps.cell import Timings, released_outcome, train_cell
+from perennial.steps.material import Job, Outcome
 from perennial.steps.verifier import Verifier
 
 logger = logging.getLogger(__name__)

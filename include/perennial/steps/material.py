@@ -1,0 +1,217 @@
+"""What a cell is judged on: its snapshot's rows as examples, the champion in force, the span; or why it is not judged now."""
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+from perennial.cell import Cell
+from perennial.core.artifacts import environment
+from perennial.core.comparison import rows_in_reach, too_few
+from perennial.core.examples import made_examples, matured_examples, missing_labels, with_labels
+from perennial.core.snapshots import Snapshot, latest_revisions, window_of
+from perennial.core.spans import Span, comparison_span, unseen_rows
+from perennial.errors import StoreError
+from perennial.recipe import Recipe, RecipeCode, code_of, recipe_of
+from perennial.resources import Resources
+from perennial.shell.database import Connection, fetch, fetch_one
+from perennial.shell.lake import Reader, row_columns
+from perennial.shell.registry import reading_differently
+from perennial.spec import Model, Source
+from perennial.steps.verifier import Verifier
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a worker hands to a cell: the run's request and data time, the outside world, what it has read already."""
+
+    run_id: str
+    model: Model
+    source: Source
+    country: str
+    as_of: datetime
+    force: bool
+    dry_run: bool
+    resources: Resources
+    database: Connection
+    verifier: Verifier
+    reader: Reader
+
+    @property
+    def cell(self) -> Cell:
+        """Which cell it is about."""
+        return Cell(self.model.name, self.country)
+
+    @property
+    def code(self) -> RecipeCode:
+        """Today's recipe."""
+        return RecipeCode(examples=self.model.examples, features=self.model.features)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a cell ended."""
+
+    state: str
+    reason: str
+    version: str | None = None
+    verdict: int | None = None
+    release_seq: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What one judgement works on: the snapshot's matured examples, the champion, the span.
+
+    ``examples_of_champion``: those of the champion's recipe, where that is another one.
+    """
+
+    snapshot: Snapshot
+    rows_read: int
+    examples: pd.DataFrame
+    examples_of_champion: pd.DataFrame | None
+    recipe: Recipe
+    champion: Any | None
+    champion_code: RecipeCode | None
+    span: Span
+
+    @property
+    def held(self) -> pd.DataFrame:
+        """The examples of the comparison span."""
+        return self.examples[self.span.contains(self.examples["event_time"])]
+
+
+def load(job: Job, champion: Any | None) -> Material | Outcome:
+    """What the cell is judged on now, or how it ends without being judged."""
+    snapshot, objects = _snapshot(job)
+    if snapshot is None:
+        return Outcome(state="skipped", reason=f"Source {job.source.name} has no accepted rows for {job.country}.")
+    rows = latest_revisions(_read(job, snapshot, objects), job.source)
+    made = made_examples(job.model.examples, rows, job.as_of, job.model.name)
+    lacking = _lacking_labels(job, made)
+    if lacking:
+        return Outcome(state="inconclusive", reason=lacking)
+    examples = with_labels(made, job.as_of)
+    span = _due_span(job, champion, examples)
+    if isinstance(span, Outcome):
+        return span
+    recipe = recipe_of(job.model)
+    code = code_of(job.model, champion.recipe) if champion else None
+    is_other = champion is not None and champion.recipe != recipe.hash
+    material = Material(
+        snapshot=snapshot,
+        rows_read=len(rows),
+        examples=examples,
+        examples_of_champion=matured_examples(code.examples, rows, job.as_of, job.model.name) if code and is_other else None,
+        recipe=recipe,
+        champion=champion,
+        champion_code=code,
+        span=span,
+    )
+    if champion is not None and champion.version == version_id(job, material):
+        return Outcome(state="skipped", reason="Nothing has changed: the champion is this very version.")
+    return material
+
+
+def _lacking_labels(job: Job, made: pd.DataFrame) -> str:
+    missing, due = missing_labels(made, job.as_of)
+    most = job.model.gate.max_missing_labels
+    if missing <= most * due:
+        return ""
+    return (
+        f"Labels are missing: {missing:,} of {due:,} examples whose label should be known have none ({missing / due:.0%}), "
+        f"max_missing_labels is {most:.0%}. Mend label_time or target in examples(), or the source."
+    )
+
+
+def _due_span(job: Job, champion: Any | None, examples: pd.DataFrame) -> Span | Outcome:
+    """The span to judge on, or why the cell is not asked now."""
+    last = fetch_one(job.database, "last_verdict", model=job.model.name, country=job.country)
+    asked_anyway = _is_asked_anyway(job, champion, last)
+    needed = 0 if asked_anyway else _rows_in_reach(job, champion, last)
+    after = champion.judged_until if champion else None
+    span = comparison_span(examples, job.model.gate, job.model.holdout, after, needed)
+    if span is None:
+        return Outcome(state="inconclusive", reason="No example has a known label yet.")
+    waiting = "" if asked_anyway else _why_not_due(job, last, examples, span, needed)
+    if waiting:
+        return Outcome(state="skipped", reason=waiting)
+    if not span.enough:
+        return Outcome(state="inconclusive", reason=too_few(span.rows, span.clusters, job.model.gate).reason)
+    return span
+
+
+def _snapshot(job: Job) -> tuple[Snapshot | None, list[Any]]:
+    """What there is to read, and the objects that hold it; none before anything is accepted."""
+    start, end = window_of(job.model, job.as_of)
+    asked = {"source": job.source.name, "country": job.country}
+    decided = fetch_one(job.database, "last_decided", **asked)
+    if decided is None or not decided.has_accepted:
+        return None, []
+    snapshot = Snapshot(
+        source=job.source.name,
+        country=job.country,
+        last_seq=decided.last_seq,
+        excluded=tuple(decided.excluded),
+        window_start=start,
+        window_end=end,
+    )
+    return snapshot, fetch(job.database, "objects_of", **asked, last_seq=decided.last_seq, start=start, end=end)
+
+
+def _read(job: Job, snapshot: Snapshot, objects: list[Any]) -> pd.DataFrame:
+    """The snapshot's rows; from its batches alone where a compaction of them cannot be read."""
+    columns, window = row_columns(job.source, job.model.columns), (snapshot.window_start, snapshot.window_end)
+    try:
+        return job.reader.rows(objects, columns, *window)
+    except StoreError as error:
+        if all(each.batches == 1 for each in objects):
+            raise
+        logger.warning("%s is read from the batches: %s", job.cell, error)
+    asked = {"source": job.source.name, "country": job.country, "last_seq": snapshot.last_seq}
+    batches = fetch(job.database, "batches_of", **asked, start=window[0], end=window[1])
+    return job.reader.rows(batches, columns, *window)
+
+
+def _is_asked_anyway(job: Job, champion: Any | None, last: Any | None) -> bool:
+    """Whether the cell is forced, was never asked, reads other batches than it did, or has waited for ``max_age``."""
+    if job.force or last is None or job.cell in reading_differently(job.database, [job.cell]):
+        return True
+    max_age = job.model.cadence.max_age
+    return bool(champion and max_age and job.as_of - max(champion.judged_until, last.as_of) > max_age)
+
+
+def _rows_in_reach(job: Job, champion: Any | None, last: Any) -> float:
+    """The rows a promotion needs by the power of the last verdict; 0 where that says nothing about the next one."""
+    scores = last.scores
+    if last.decision != "inconclusive" or "gain" not in scores or champion is None or champion.seq != last.against_seq:
+        return 0
+    return rows_in_reach(last.rows, scores["gain"], scores["gain_lower"], scores["gain_upper"], job.model.gate.margin)
+
+
+def _why_not_due(job: Job, last: Any, examples: pd.DataFrame, span: Span, needed: float) -> str:
+    gate, least = job.model.gate, job.model.cadence.min_new_rows
+    unseen = unseen_rows(examples["event_time"], span, last.window_end)
+    if unseen < least:
+        return f"Not due: {unseen} rows since the last verdict, {least - unseen} more are needed."
+    if gate.min_rows <= span.rows < needed:
+        return (
+            f"Not due: a promotion is out of reach. It needs about {needed:,.0f} rows, even if the true gain were "
+            f"{last.scores['gain_upper']:+.1%}, the most the last verdict allows; there are {span.rows:,}."
+        )
+    return ""
+
+
+def version_id(job: Job, material: Material) -> str:
+    """The hash of all that a version is made of: the same inputs are the same version."""
+    inputs = [
+        *job.cell, material.snapshot.id, material.recipe.hash, job.model.seed, material.span.start.isoformat(),
+        job.as_of.isoformat(), job.model.refit, environment(),
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
