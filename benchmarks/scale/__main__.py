@@ -73,7 +73,7 @@ def _plot(made: list[dict[str, Any]]) -> None:
         left.bar(sizes, heights, bottom=below, color=colour, label=NAMES[name])
         below = [low + height for low, height in zip(below, heights, strict=True)]
     left.set(ylabel="CPU ms per cell", xlabel="cells in the cycle")
-    left.legend(frameon=False, fontsize=8)
+    left.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     for name, style in (("loop_median_ms", "o-"), ("loop_max_ms", "^--")):
         right.plot(sizes, [cycle[name] for cycle in made], style, color="#1f6fb4", label=name.split("_")[1])
     right.axhline(1000, color="#8a8a8a", linestyle=":")
