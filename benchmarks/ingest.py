@@ -27,7 +27,8 @@ RESULTS = Path(__file__).parent / "results"
 
 def measure(resources: Resources, answers: "multiprocessing.Queue[dict[str, float]]") -> None:
     """Land and validate in a process of its own; what it has from the one before it is told beside its peak."""
-    before, source = _peak_mb(), load_catalog().source("order_lines")
+    before = _peak_mb()
+    source = load_catalog().source("order_lines")
     started = time.perf_counter()
     rows = ingest.land(resources, source)
     landed = time.perf_counter()

@@ -294,3 +294,10 @@ def test_nothing_is_left_to_do_later():
 def test_the_plugin_package_is_not_loaded_as_a_plugin_of_its_own():
     assert "perennial_airflow/" in (PLUGINS / ".airflowignore").read_text().splitlines()
     assert not [file for file in PLUGINS.glob("*.py") if "AirflowPlugin" not in file.read_text()]
+
+
+def test_the_image_sets_its_libraries_up_as_make_run_does():
+    from embedded.components import LIBRARIES
+
+    said = dict(re.findall(r"(\w+)=(\S+)", (ROOT / "Dockerfile").read_text()))
+    assert {name: said.get(name) for name in LIBRARIES} == LIBRARIES

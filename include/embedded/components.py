@@ -32,6 +32,17 @@ COMPONENTS = {
 }
 PREFERRED_PORTS = range(8080, 8100)
 PORTS = ("api", "worker_log", "scheduler_health", "mail")
+# One thread per training; and what a training has freed is given back: with the allocators' defaults a worker keeps twice as
+# much as it ever uses. The Dockerfile sets the same.
+LIBRARIES = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "ARROW_DEFAULT_MEMORY_POOL": "jemalloc",
+    "JE_ARROW_MALLOC_CONF": "dirty_decay_ms:0,muzzy_decay_ms:0",
+    "MALLOC_MMAP_THRESHOLD_": "4194304",
+}
 
 
 def secrets_of(paths: Paths) -> dict[str, str]:
@@ -95,14 +106,7 @@ def airflow_env(
         "PERENNIAL_SIGNING_KEY": str(private),
         "PERENNIAL_PUBLIC_KEYS": str(public),
         "NO_PROXY": ",".join(filter(None, (env.get("NO_PROXY"), "localhost", "127.0.0.1"))),
-        "GX_ANALYTICS_ENABLED": "false",
-        # What a training has freed is given back: with the defaults a worker keeps twice as much as it ever uses.
-        "ARROW_DEFAULT_MEMORY_POOL": "jemalloc",
-        "JE_ARROW_MALLOC_CONF": "dirty_decay_ms:0,muzzy_decay_ms:0",
-        "MALLOC_MMAP_THRESHOLD_": str(4 * 2**20),
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
+        **LIBRARIES,
     }
 
 
