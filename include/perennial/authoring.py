@@ -10,11 +10,12 @@ from typing import Any
 
 from perennial.catalog import Catalog, FleetSpecs, load_catalog
 from perennial.cell import Cell
+from perennial.claims import is_name
 from perennial.errors import Fault, RecipeMissing, RequestError, RulesBroken, SpecError
 from perennial.recipe import code_of, fleet_package, recipe_of
 from perennial.resources import Resources
 from perennial.settings import key_file, setting
-from perennial.spec import NAME, Fleet, Model, Source
+from perennial.spec import Fleet, Model, Source
 
 HEAVY = ("pandas", "sklearn", "great_expectations", "skops", "boto3", "psycopg2")
 
@@ -136,7 +137,7 @@ def new_model(include: Path, fleet: str, name: str, source: str) -> str:
     catalog.fleet(fleet)
     spec = catalog.source(source)
     path = include / "models" / fleet / f"{name}.py"
-    if NAME.fullmatch(name) is None:
+    if not is_name(name):
         raise RequestError(f"{name!r} is no model name. Use lower case, digits and _.")
     if path.exists():
         raise RequestError(f"{path} exists already. Choose another name.")
