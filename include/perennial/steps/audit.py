@@ -29,6 +29,7 @@ from perennial.shell.keys import read_public_keys
 from perennial.shell.lake import GROUP_ROWS, open_batch, schema_of, tables
 from perennial.spec import FileSource, Source
 from perennial.steps.land_files import delivered
+from perennial.steps.landing import wanted
 from perennial.steps.manifests import ManifestRef, load_fit, read_pointer
 
 RULES = {
@@ -345,8 +346,11 @@ def _reached(
 
 
 def _extracted(connection: Any, source: Source, lower: datetime, upper: datetime) -> Iterable[pd.DataFrame]:
-    identity = replace(source, columns=tuple(column for column in source.columns if column.name in _identity(source)))
-    return (table.to_pandas() for table in postgres_source.extract(connection, identity, lower, upper))
+    names = _identity(source)
+    told = {*names, source.country}
+    narrow = replace(source, columns=tuple(column for column in source.columns if column.name in told))
+    for table in postgres_source.extract(connection, narrow, lower, upper):
+        yield wanted(table, source).select(names).to_pandas()
 
 
 def _landed_changes(resources: Resources, source: Source | None, landing: list[Any], findings: Findings) -> pd.DataFrame:

@@ -29,7 +29,7 @@ from perennial.shell.database import Connection, connect, fetch, fetch_one
 from perennial.shell.lake import TYPES, schema_of
 from perennial.shell.store import Entry, Store
 from perennial.spec import REMOVED, FileSource
-from perennial.steps.landing import Batches, Landing, cursor_of, record
+from perennial.steps.landing import Batches, Landing, cursor_of, record, wanted
 from perennial.steps.vanished import vanished_rows
 
 logger = logging.getLogger(__name__)
@@ -119,8 +119,10 @@ def _land(
             return {}
         at, batches, facts = max(lower, clock), Batches(source, folder), []
         for file in picked:
+            before = batches.left_out.total()
             counts = _write(resources, database, source, file, batches, at)
-            facts.append(_facts(file, *counts, at))
+            left_out = batches.left_out.total() - before
+            facts.append(_facts(file, *counts, at) | {"left_out": left_out})
             at += sum(counts) * MICROSECOND
         landing = Landing(
             lower=lower, upper=max(at, lower + MICROSECOND), clock=clock, batches=batches.close(), files=tuple(facts)
@@ -238,7 +240,7 @@ def delivered(store: Store, source: FileSource, files: list[Any], lower: datetim
                 continue
             at = file.lower
             for table in file_source.tables(path, file.name, source):
-                stamped = _stamped(table, source, at, removed=False)
+                stamped = wanted(_stamped(table, source, at, removed=False), source)
                 yield stamped.select([*source.key, source.changed_at]).to_pandas()
                 at += table.num_rows * MICROSECOND
 

@@ -9,6 +9,7 @@ import logging
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from perennial.errors import RequestError, StoreError
 from perennial.resources import Resources
 from perennial.shell import lake, postgres_source
 from perennial.shell.database import Connection, connect, fetch, fetch_one, run, transaction
-from perennial.spec import QUARANTINE_BATCH, UNKNOWN_COUNTRY, FileSource, Source
+from perennial.spec import QUARANTINE, QUARANTINE_BATCH, UNKNOWN_COUNTRY, FileSource, Source
 from perennial.steps.decisions import batch_of, name_of, note, short_name
 from perennial.steps.landing import Batches, country_of
 
@@ -60,6 +61,7 @@ def assign_anew(resources: Resources, source: Source, seq: int, person: str, rea
 
     None, and nothing is changed, where it still knows none of them, or the batch cannot be read.
     """
+    source = replace(source, other_countries=QUARANTINE)  # what has landed is not left out any more
     with closing(connect(resources.database)) as database, transaction(database):
         batch = fetch_one(database, "batch_of", source=source.name, country=UNKNOWN_COUNTRY, seq=seq)
         try:
@@ -79,7 +81,8 @@ def countries_in(resources: Resources, source: Source, batch: Any) -> dict[Any, 
     file = lake.open_batch(resources.store, batch.object_key, batch.sha256)
     if source.country not in file.schema_arrow.names:
         raise StoreError(f"{resources.store.url}/{batch.object_key} has no column {source.country}.")
-    values = file.read(columns=[source.country], use_threads=False)[0].to_pandas()
+    column = file.read(columns=[source.country], use_threads=False)[0]
+    values = column.to_pandas(integer_object_nulls=True)
     counts = values.astype(object).where(values.notna(), None).value_counts(dropna=False)
     return {None if pd.isna(value) else value: int(number) for value, number in counts.items()}
 
