@@ -104,12 +104,28 @@ def _suite_faults(source: Source) -> list[Fault]:
     """What is wrong with a source's expectations, found by building their suite."""
     from perennial.core.expectations import Suite
 
+    where = _line_of(source.expectations) or source.where
     try:
-        Suite(source, datetime.now(UTC))
+        suite = Suite(source, datetime.now(UTC))
     except Exception as error:
         what = f"expectations() cannot be used: {type(error).__name__}: {error}"
-        return [Fault(where=source.where, what=what.rstrip("."), fix="Mend expectations().")]
-    return []
+        return [Fault(where=where, what=what.rstrip("."), fix="Correct expectations().")]
+    strangers = [(rule, set(rule.columns) - set(suite.columns)) for rule in suite.rules]
+    return [
+        Fault(
+            where=where,
+            what=f"{rule.name} looks at {', '.join(sorted(missing))}, which columns does not declare",
+            fix="Declare the column, or correct expectations().",
+        )
+        for rule, missing in strangers
+        if missing
+    ]
+
+
+def _line_of(function: Any) -> str:
+    """``file:line`` of a function; empty where it was not written in Python."""
+    code = getattr(function, "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else ""
 
 
 def _address_faults(catalog: Catalog) -> list[Fault]:
