@@ -314,7 +314,10 @@ class Source:
     returns row-wise Great Expectations objects beside those that ``columns`` imply; their ``severity`` says what happens
     where they fail: REJECT_ROW, QUARANTINE_BATCH (Great Expectations' own default; ``mostly`` says from which share on) or
     WARN. ``checks`` compare a batch with its country's past, ``country_checks`` by other limits for some countries.
-    ``connection`` names an Airflow Connection.
+    ``connection`` names an Airflow Connection. Where it leads to a hot standby, ``primary`` names one to its primary: rows
+    are read from the standby, and only the transactions that are still open are asked of the primary, in the same database.
+    ``max_commit_lag``: how far ``changed_at`` may lie before that start all the same, and how far the clocks of servers that
+    take each other's place may differ.
     """
 
     name: str
@@ -331,6 +334,7 @@ class Source:
     checks: Checks = Checks()
     country_checks: Mapping[str, Checks] = field(default_factory=dict)
     max_commit_lag: timedelta = timedelta(seconds=5)
+    primary: str = ""
     schedule: str = "*/5 * * * *"
     where: str = field(default="", compare=False)
 
@@ -353,6 +357,7 @@ class Source:
             (not times, f"{', '.join(times)} must be of type timestamp", "Change the Column."),
             (bool(self.key), "key is empty", "Name the columns that identify a row."),
             (self.max_commit_lag >= timedelta(0), "max_commit_lag is negative", "Give e.g. Seconds(5)."),
+            (isinstance(self.primary, str), "primary is no Connection's name", 'Write e.g. primary="orders_primary".'),
             (callable(self.expectations), "expectations is not a function", "Write def expectations() in this file."),
         )
         found = [Fault(where=self.where, what=what, fix=fix) for passed, what, fix in checks if not passed]
@@ -381,6 +386,7 @@ class FileSource(Source):
     changed_at: str = "changed_at"
     table: str = field(default="", init=False)
     max_commit_lag: timedelta = field(default=timedelta(0), init=False)
+    primary: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "where", self.where or calling_line())

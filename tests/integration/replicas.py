@@ -10,10 +10,11 @@ Both are `embedded.postgres.Postgres`: they have `dsn`, `connect`, `create_datab
 """
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ SETTINGS = {
 def ask(dsn: str, statement: str, *values: Any) -> Any:
     """The first value of a statement's first row."""
     with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
-        cursor.execute(statement, values)
+        cursor.execute(statement, values or None)
         row = cursor.fetchone()
     return row[0] if row else None
 
@@ -81,7 +82,7 @@ def replicated(folder: Path) -> Iterator[Pair]:
         with standing_by(primary, folder / "standby") as standby:
             yield Pair(primary, standby)
     finally:
-        primary.stop()
+        cut_off(primary)
 
 
 @contextmanager
@@ -93,7 +94,15 @@ def standing_by(primary: Postgres, data: Path) -> Iterator[Postgres]:
     try:
         yield standby
     finally:
-        standby.stop()
+        cut_off(standby)
+
+
+def cut_off(server: Postgres) -> None:
+    """Stop a server at once, as if its power were cut."""
+    for pid in server._postmaster():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGQUIT)
+    server.stop()
 
 
 def back_up(primary: Postgres, data: Path) -> None:
