@@ -2,10 +2,12 @@
 
 import shutil
 import tempfile
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg2
 import pytest
 from replicas import cut_off, replicated, standing_by
 from toolbox import TABLE, edit_source, execute, is_landed_exactly_once
@@ -28,9 +30,13 @@ def land(zoo):
 
 
 def set_clock_back(zoo, minutes):
-    """As if the last looks had been made when the source's clock was ahead of what it is now."""
-    back = f"interval '{minutes} minutes'"
-    zoo.sql(f"UPDATE cursors SET ahead = ahead + {back}, seen_at = seen_at, position = position")
+    """As if the source's clock had been so much ahead at the last look, and is right by now."""
+    zoo.sql("UPDATE cursors SET ahead = ahead + make_interval(mins => %s)", minutes)
+
+
+def land_in_the_future(zoo):
+    """As if the last landing had been made by a clock that was an hour ahead of what it is now."""
+    zoo.sql("UPDATE cursors SET position = position + %s, seen_at = seen_at + %s, ahead = ahead + %s", HOUR, HOUR, HOUR)
 
 
 def rules(zoo):
@@ -65,7 +71,7 @@ def test_rows_dated_behind_the_cursor_by_a_clock_that_went_back_are_landed_once(
 def test_while_the_clock_is_behind_the_cursor_rows_land_late_at_each_ingest(zoo):
     zoo.see("Britain", range(3))
     land(zoo)
-    zoo.sql("UPDATE cursors SET position = position + %s, seen_at = seen_at + %s, ahead = ahead + %s", HOUR, HOUR, HOUR)
+    land_in_the_future(zoo)
     for number in range(3):
         execute(zoo.shop, DATED, 7001 + number, "0 minutes", "Britain")
         assert land(zoo) == {"GB": 1}
@@ -110,6 +116,24 @@ def test_a_step_that_the_commit_lag_covers_is_no_reason_to_look_behind(zoo, capl
 )
 def test_what_is_looked_through_once_more_are_landings_and_the_time_between_them(landings, found):
     assert list(intervals(landings, (T[2], T[8]))) == found
+
+
+def test_a_transaction_prepared_while_the_clock_was_behind_keeps_its_rows_within_reach(pair, open_zoo, new_database, tmp_path):
+    pair.primary.create_database("shop")
+    zoo = open_zoo(pair.primary.dsn("shop"), new_database(), tmp_path / "store")
+    execute(zoo.shop, TABLE)
+    zoo.see("Britain", range(3))
+    land(zoo)
+    land_in_the_future(zoo)
+    with closing(psycopg2.connect(zoo.shop)) as late:
+        late.cursor().execute(DATED, (7001, "0 minutes", "Britain"))
+        late.cursor().execute("PREPARE TRANSACTION 'behind'")
+    for _ in range(2):
+        with pytest.raises(NothingToDo, match="prepared transaction behind"):
+            land(zoo)
+    execute(zoo.shop, "COMMIT PREPARED 'behind'")
+    assert land(zoo) == {"GB": 1}
+    assert is_landed_exactly_once(zoo)
 
 
 @pytest.fixture

@@ -26,11 +26,11 @@ FIRST_DATE = datetime(1900, 1, 1, tzinfo=UTC)  # where a source's first landing 
 MOST_STRAYS = 10_000
 REPLAY_SECONDS = 20
 STRAYS = """
-SELECT count(*) FILTER (WHERE at IS NULL), count(*) FILTER (WHERE at < %(first)s), count(*) FILTER (WHERE at > %(clock)s),
-       (min(at) FILTER (WHERE at > %(clock)s))::text
-FROM ((SELECT {changed_at} AS at FROM {table} WHERE {changed_at} IS NULL LIMIT %(most)s)
-      UNION ALL (SELECT {changed_at} FROM {table} WHERE {changed_at} < %(first)s LIMIT %(most)s)
-      UNION ALL (SELECT {changed_at} FROM {table} WHERE {changed_at} > %(clock)s ORDER BY {changed_at} LIMIT %(most)s)) AS odd
+SELECT count(*) FILTER (WHERE at IS NULL), count(*) FILTER (WHERE at < {first}), count(*) FILTER (WHERE at > {clock}),
+       (min(at) FILTER (WHERE at > {clock}))::text
+FROM ((SELECT {changed_at} AS at FROM {table} WHERE {changed_at} IS NULL LIMIT {most})
+      UNION ALL (SELECT {changed_at} FROM {table} WHERE {changed_at} < {first} LIMIT {most})
+      UNION ALL (SELECT {changed_at} FROM {table} WHERE {changed_at} > {clock} ORDER BY {changed_at} LIMIT {most})) AS odd
 """
 
 # A host that vanishes is noticed within a minute, while data are under way and while an answer is awaited. What a Connection
@@ -56,6 +56,7 @@ class OpenTransaction:
 
     who: str
     since: datetime
+    is_prepared: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,7 @@ def look(connection: Connection, source: Source, name: str = "", *, with_lsn: bo
     prepared, then in the log.
     """
     server = _server(connection)
-    with connection:
+    with _as_unknowable(source), connection:
         begun = _ask(connection, "source_clock")[0]
         sessions = _ask(connection, "open_transactions")
         prepared = _ask(connection, "prepared_transactions")
@@ -113,14 +114,17 @@ def look(connection: Connection, source: Source, name: str = "", *, with_lsn: bo
         ended = _ask(connection, "source_clock")[0]
     for session in sessions:
         _refuse_unseen(session, source, name or source.connection)
+    open_ones = [OpenTransaction(who=_named(row), since=row.since) for row in sessions]
+    prepared_ones = [
+        OpenTransaction(who=f"prepared transaction {row.gid} of {row.role}", since=row.since, is_prepared=True)
+        for row in prepared
+    ]
     return Look(
         clock=begun.clock,
         seen_at=ended.clock,
         server=server,
-        session=next((OpenTransaction(who=_named(row), since=row.since) for row in sessions), None),
-        prepared=next(
-            (OpenTransaction(who=f"prepared transaction {row.gid} of {row.role}", since=row.since) for row in prepared), None
-        ),
+        session=next(iter(open_ones), None),
+        prepared=next(iter(prepared_ones), None),
         lsn=lsn,
     )
 
@@ -133,7 +137,7 @@ def await_replay(connection: Connection, source: Source, primary: Look) -> str:
     system, _, timeline = primary.server.partition("/")
     deadline = time.monotonic() + REPLAY_SECONDS
     while True:
-        with connection:
+        with _as_unknowable(source), connection:
             state = _ask(connection, "replayed", lsn=primary.lsn, timeline=int(timeline or 0))[0]
         if state.system != system:
             raise SourceMismatch(
@@ -179,10 +183,14 @@ def is_indexed(connection: Connection, source: Source) -> bool:
 
 def strays(connection: Connection, source: Source, clock: datetime) -> Strays:
     """Count the rows without ``changed_at``, those dated before the first landing of all, and those after the clock."""
-    text = sql.SQL(STRAYS).format(table=_table_of(source), changed_at=sql.Identifier(source.changed_at))
-    parameters = {"first": FIRST_DATE, "clock": clock, "most": MOST_STRAYS}
+    values = {"first": FIRST_DATE, "clock": clock, "most": MOST_STRAYS}
+    text = sql.SQL(STRAYS).format(
+        table=_table_of(source),
+        changed_at=sql.Identifier(source.changed_at),
+        **{name: sql.Literal(value) for name, value in values.items()},
+    )
     with _as_mismatches(source), connection, connection.cursor() as cursor:
-        cursor.execute(text, parameters)
+        cursor.execute(text)
         (undated, ancient, future, first_future) = cursor.fetchall()[0]
     return Strays(undated=undated, ancient=ancient, future=future, first_future=first_future)
 
@@ -259,6 +267,18 @@ def _as_mismatches(source: Source) -> Iterator[None]:
         raise SourceMismatch(
             f"Source {source.name} is not as {source.where} says: {str(error).splitlines()[0]}. "
             "Mend the table or the spec; nothing was landed."
+        ) from error
+
+
+@contextmanager
+def _as_unknowable(source: Source) -> Iterator[None]:
+    """Some services lack functions that PostgreSQL has."""
+    try:
+        yield
+    except (errors.FeatureNotSupported, errors.UndefinedFunction, errors.InsufficientPrivilege) as error:
+        raise SourceMismatch(
+            f"Source {source.name}: its server does not say what is still open, or how far a standby has followed: "
+            f"{str(error).splitlines()[0]}. Let connection {source.connection} lead to a primary that does. Nothing was landed."
         ) from error
 
 

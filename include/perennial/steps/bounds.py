@@ -40,7 +40,7 @@ class Bound:
         if self.holder is None:
             return ""
         since = f"{self.holder.since:%Y-%m-%d %H:%M:%S} UTC, {_span(self.clock - self.holder.since)} ago"
-        what = "prepared" if self.holder.who.startswith("prepared") else "open"
+        what = "prepared" if self.holder.is_prepared else "open"
         return (
             f"{self.holder.who} has been {what} since {since}, and may still commit rows of that time: "
             f"what changed after {max(self.upper, lower):%Y-%m-%d %H:%M:%S} UTC waits for its end"
@@ -82,15 +82,17 @@ def bound_of(look: Look, source: Source, state: Any) -> Bound:
     if look.session:
         ends.append((look.session.since - lag, look.session))
     if look.prepared:
-        ends.append((_prepared_bound(look, state, lag), look.prepared))
+        ends.append((_prepared_bound(look, look.prepared, source, state), look.prepared))
     upper, holder = min(ends, key=lambda end: end[0])
     return Bound(upper=upper, clock=look.clock, holder=holder)
 
 
-def _prepared_bound(look: Look, state: Any, lag: timedelta) -> datetime:
-    is_known = state.server == look.server and state.seen_at and look.prepared and state.seen_at < look.prepared.since
-    found: datetime = state.open_since - lag if is_known else state.position
-    return found
+def _prepared_bound(look: Look, prepared: OpenTransaction, source: Source, state: Any) -> datetime:
+    is_same_server = look.server != "" and state.server == look.server
+    if is_same_server and state.seen_at and state.seen_at < prepared.since:
+        bound: datetime = state.open_since - source.max_commit_lag
+        return bound
+    return rechecked_from(look, source, state) or state.position  # type: ignore[no-any-return]
 
 
 def set_back(look: Look, source: Source, state: Any) -> timedelta:
@@ -105,12 +107,19 @@ def set_back(look: Look, source: Source, state: Any) -> timedelta:
     return found if found > max(source.max_commit_lag / 2, JITTER) else timedelta(0)
 
 
-def remember(database: Connection, source: Source, look: Look, state: Any) -> datetime | None:
-    """Record a look; returns from where on rows behind the cursor are looked for, if anywhere."""
-    back = set_back(look, source, state)
+def rechecked_from(look: Look, source: Source, state: Any) -> datetime | None:
+    """From where on rows behind the cursor may have been written since their time was landed; None: nowhere."""
     starts = [state.recheck_from] if state.recheck_from else []
-    if back:
+    if back := set_back(look, source, state):
         starts.append(state.seen_at - back - source.max_commit_lag - JITTER)
+    start: datetime | None = min(starts, default=None)
+    return start if start and start < state.position else None
+
+
+def remember(database: Connection, source: Source, look: Look, state: Any) -> datetime | None:
+    """Record a look, and say what has changed since the one before; returns from where on rows are looked for again."""
+    again_from = rechecked_from(look, source, state)
+    if back := set_back(look, source, state):
         logger.error(
             "%s: the source's clock is %s behind where it was, or its server was replaced by one whose clock is. Rows that it "
             "has dated before %s since then are looked for and landed late. Let its clock keep time (NTP).",
@@ -121,14 +130,12 @@ def remember(database: Connection, source: Source, look: Look, state: Any) -> da
             "%s: server %s answers in the place of %s (system identifier/timeline), after a fail-over or from a backup. What "
             "the former one had committed and this one does not have stays in the lake.", source.name, look.server, state.server
         )  # fmt: skip
-    start: datetime | None = min(starts, default=None)
-    recheck_from = start if start and start < state.position else None
+    oldest = min(look.clock, look.session.since if look.session else look.clock)
     run(
-        database, "remember_look", source=source.name, server=look.server, seen_at=look.seen_at,
-        open_since=min(look.clock, look.session.since if look.session else look.clock), ahead=look.clock - state.now,
-        recheck_from=recheck_from,
+        database, "remember_look", source=source.name, server=look.server, seen_at=look.seen_at, open_since=oldest,
+        ahead=look.clock - state.now, recheck_from=again_from,
     )  # fmt: skip
-    return recheck_from
+    return again_from
 
 
 def warn_of_holder(source: Source, bound: Bound, lower: datetime) -> None:
