@@ -197,7 +197,8 @@ def strays(connection: Connection, source: Source, clock: datetime) -> Strays:
 
 def _ask(connection: Connection, query: str, **parameters: Any) -> list[Any]:
     """Rows of a named query, asked of a source's own database."""
-    with connection.cursor(cursor_factory=NamedTupleCursor) as cursor:
+    rows: Any = connection.cursor(cursor_factory=NamedTupleCursor)
+    with rows as cursor:
         cursor.execute(queries()[query], parameters)
         return list(cursor.fetchall())
 

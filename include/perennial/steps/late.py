@@ -67,7 +67,8 @@ def _landed(resources: Resources, database: Connection, source: Source, interval
     for batch in fetch(database, "landed_beside", source=source.name, lower=lower, upper=upper, country="", seq=0):
         file = lake.open_batch(resources.store, batch.object_key, batch.sha256)
         held.append(file.read(columns=identity, use_threads=False).select(identity).cast(held[0].schema))
-    return pa.concat_tables(held).drop_null().to_pandas().drop_duplicates()
+    found: pd.DataFrame = pa.concat_tables(held).drop_null().to_pandas()
+    return found.drop_duplicates()
 
 
 def _without(table: pa.Table, landed: pd.DataFrame) -> pa.Table:
