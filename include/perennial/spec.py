@@ -487,7 +487,10 @@ class Source:
     returns row-wise Great Expectations objects beside those that ``columns`` imply, and may be left out where columns are
     bounded; their ``severity`` says what happens where they fail: REJECT_ROW, QUARANTINE_BATCH (Great Expectations' own
     default; ``mostly`` says from which share on) or WARN. ``checks`` compare a batch with its country's past,
-    ``country_checks`` by other limits for some countries. ``connection`` names an Airflow Connection.
+    ``country_checks`` by other limits for some countries. ``connection`` names an Airflow Connection. Where it leads
+    to a hot standby, ``primary`` names one to its primary: rows are read from the standby, and only the transactions that
+    are still open are asked of the primary, in the same database. ``max_commit_lag``: how far ``changed_at`` may lie before
+    that start all the same, and how far the clocks of servers that take each other's place may differ.
     """
 
     name: str
@@ -505,6 +508,7 @@ class Source:
     country_checks: Mapping[str, Checks] = field(default_factory=dict)
     other_countries: str = QUARANTINE
     max_commit_lag: timedelta = timedelta(seconds=5)
+    primary: str = ""
     schedule: str = "*/5 * * * *"
     where: str = field(default="", compare=False)
 
@@ -556,6 +560,8 @@ class Source:
         table = f"table {shown(self.table)} is no name of a table"
         limit = f"Write schema.table, each without a dot and of at most {IDENTIFIER_BYTES} bytes."
         yield is_table(self.table), table, limit
+        primary = f"primary {shown(self.primary)} is no name of a Connection"
+        yield isinstance(self.primary, str), primary, 'Write e.g. primary="orders_primary".'
         yield from lag_checks("max_commit_lag", self.max_commit_lag, "Seconds(5)")
 
     def _checks_of_columns(self) -> Iterable[tuple[bool, str, str]]:
@@ -632,6 +638,7 @@ class FileSource(Source):
     changed_at: str = "changed_at"
     table: str = field(default="", init=False)
     max_commit_lag: timedelta = field(default=timedelta(0), init=False)
+    primary: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "where", self.where or calling_line())

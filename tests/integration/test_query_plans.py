@@ -24,7 +24,8 @@ MAY_SCAN = {
     "audit_": "an audit looks at everything there is, by hand and read-only",
     "batches_by_state": "what a replay prints of a source, once a cycle",
     "moments_of": "what a replay prints in the end: every run of a fleet",
-    "safe_bound": "asked of a source's own database",
+    **dict.fromkeys(("source_clock", "source_server", "open_transactions", "prepared_transactions", "written_up_to", "replayed",
+                     "written_elsewhere", "finds_dates"), "asked of a source's own database"),
 }
 OPEN = {
     "attempts_unfinished",
@@ -52,7 +53,8 @@ FACTS = {
     "accepted_sha256": "s", "accepted_size": 1, "batches": 2, "ends": [NOW.date()], "number": 20, "overruled": "r",
     "rejected_key": "k", "rejected_rows": 1, "rejected_sha256": "s", "rejected_size": 1, "rejections": Json({}),
     "starts": [NOW.date()], "versions": [], "held": ["", ""], "replaced_country": "C04", "replaced_seq": 999, "days": 30,
-    "decided_at": NOW, "page": "k",
+    "decided_at": NOW, "page": "k", "is_late": False, "server": "1/1", "seen_at": NOW, "open_since": NOW,
+    "ahead": timedelta(0), "recheck_from": None,
 }  # fmt: skip
 OWN = {
     "add_run": {"as_of": Json({})}, "announce": {"asset": "past released"},

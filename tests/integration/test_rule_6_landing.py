@@ -313,7 +313,7 @@ def test_a_source_that_goes_away_is_not_taken_for_the_registry(zoo):
     source = zoo.catalog.source("sightings")
     with pytest.raises(SourceError, match="sightings went away"), postgres_source.connected(zoo.shop, source) as connection:
         execute(zoo.shop, "SELECT pg_terminate_backend(%s)", connection.info.backend_pid)
-        postgres_source.safe_bound(connection, source)
+        postgres_source.look(connection, source)
 
 
 @pytest.mark.parametrize("country", ["Atlantis", None])

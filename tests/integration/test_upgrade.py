@@ -50,7 +50,8 @@ def test_what_was_accepted_is_read_whole_and_passes_the_audit(upgraded):
 
 
 def test_the_chain_of_batches_goes_on(upgraded):
-    facts = {"source": "sightings", "rows": 1, "event_min": CLOCK, "event_max": CLOCK, "object_key": "k", "sha256": "0" * 64}
+    facts = {"source": "sightings", "rows": 1, "event_min": CLOCK, "event_max": CLOCK, "object_key": "k", "sha256": "0" * 64,
+             "is_late": False}  # fmt: skip
     bounds = {"lower": datetime(2026, 1, 1, 2, tzinfo=UTC), "upper": datetime(2026, 1, 1, 3, tzinfo=UTC)}
     assert fetch_one(upgraded, "land_batch", country="GB", size=1, **facts, **bounds).seq == 3
     assert fetch(upgraded, "audit_ledger") == [("sightings", f"batches reach to {MOVED}")]

@@ -60,13 +60,18 @@ class Batches:
 
 @dataclass(frozen=True, kw_only=True)
 class Landing:
-    """The changes of a source from ``lower`` to ``upper``: its batches by country, and the rows of its files, if any."""
+    """The changes of a source from ``lower`` to ``upper``: its batches by country, and the rows of its files, if any.
+
+    ``rechecked``: the part of an interval landed before that was looked through once more. Its batches are late ones, and the
+    cursor stays.
+    """
 
     lower: datetime
     upper: datetime
     clock: datetime
     batches: dict[str, LandedFile]
     files: tuple[dict[str, Any], ...] = ()
+    rechecked: tuple[datetime, datetime] | None = None
 
 
 def by_country(table: pa.Table, source: Source) -> Iterator[tuple[str, pa.Table]]:
@@ -118,13 +123,23 @@ def record(resources: Resources, database: Connection, source: Source, landing: 
         resources.store.put_file(keys[country], file.path)
     bounds = {"lower": landing.lower, "upper": landing.upper}
     with transaction(database):
-        if run(database, "advance_cursor", source=source.name, clock=landing.clock, **bounds) != 1:
+        if _advance(database, source, landing) != 1:
             raise RegistryError(f"Another landing of {source.name} was faster. Nothing of this one was recorded.")
         for country, file in landing.batches.items():
             run(
                 database, "land_batch", source=source.name, country=country, rows=file.rows, event_min=file.event_min,
-                event_max=file.event_max, object_key=keys[country], sha256=file.sha256, size=file.size, **bounds,
+                event_max=file.event_max, object_key=keys[country], sha256=file.sha256, size=file.size,
+                is_late=landing.rechecked is not None, **bounds,
             )  # fmt: skip
         for facts in landing.files:
             run(database, "pick_up_file", source=source.name, **facts)
     return {country: file.rows for country, file in landing.batches.items()}
+
+
+def _advance(database: Connection, source: Source, landing: Landing) -> int:
+    """Move the cursor, or how far the source was looked through once more; returns 0 where another landing has."""
+    if landing.rechecked:
+        start, end = landing.rechecked
+        return run(database, "advance_recheck", source=source.name, start=start, end=end)
+    bounds = {"lower": landing.lower, "upper": landing.upper}
+    return run(database, "advance_cursor", source=source.name, clock=landing.clock, **bounds)

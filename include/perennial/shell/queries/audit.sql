@@ -139,7 +139,7 @@ WHERE decision = 'promote' AND against_seq = 0 AND NOT (
 -- audit_ledger: rule 6: each country's batches are one chain, landings do not overlap, the cursor is past them
 WITH chain AS (
     SELECT source || '/' || country AS place, seq, lower, coalesce(lag(seq) OVER country, 0) AS last_seq,
-           CASE WHEN replaces_seq IS NULL THEN lag(reach) OVER country END AS last_upper
+           CASE WHEN replaces_seq IS NULL AND NOT is_late THEN lag(reach) OVER country END AS last_upper
     FROM batches WINDOW country AS (PARTITION BY source, country ORDER BY seq)),
 landings AS (
     SELECT source AS place, lower, upper, lag(upper) OVER (PARTITION BY source ORDER BY lower, upper) AS last_upper

@@ -8,9 +8,10 @@ INSERT INTO cursors (source, position, clock) VALUES (%(source)s, '1900-01-01', 
 UPDATE cursors SET position = %(upper)s, clock = %(clock)s WHERE source = %(source)s AND position = %(lower)s;
 
 -- land_batch: the next batch of a source and country
-INSERT INTO batches (source, country, seq, lower, upper, previous_upper, rows, event_min, event_max, object_key, sha256, size)
+INSERT INTO batches (source, country, seq, lower, upper, previous_upper, rows, event_min, event_max, object_key, sha256, size,
+                     is_late)
 SELECT %(source)s, %(country)s, coalesce(last.seq, 0) + 1, %(lower)s, %(upper)s, last.reach, %(rows)s,
-       %(event_min)s, %(event_max)s, %(object_key)s, %(sha256)s, %(size)s
+       %(event_min)s, %(event_max)s, %(object_key)s, %(sha256)s, %(size)s, %(is_late)s
 FROM (SELECT 1) AS one
 LEFT JOIN (SELECT seq, reach FROM batches WHERE source = %(source)s AND country = %(country)s ORDER BY seq DESC LIMIT 1)
     AS last ON true

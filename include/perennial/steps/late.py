@@ -1,0 +1,79 @@
+"""Land what was written behind the cursor, after a source's clock was set back: each change that has not landed yet, once.
+
+Each such change lands in a late batch of the interval in which it lies: that of the landing which has passed it, or of the
+time between two landings with changes. So intervals never overlap, and the ledger stays a partition of time.
+"""
+
+import logging
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from perennial.resources import Resources
+from perennial.shell import lake, postgres_source
+from perennial.shell.database import Connection, fetch
+from perennial.spec import Source
+from perennial.steps.landing import Batches, Landing, record
+
+logger = logging.getLogger(__name__)
+
+Interval = tuple[datetime, datetime]
+
+
+def land_late(
+    resources: Resources, database: Connection, source: Source, connection: Any, again: Interval, clock: datetime
+) -> dict[str, int]:  # fmt: skip
+    """Look for changes of an interval behind the cursor that have not landed, and land them; returns rows by country."""
+    start, end = again
+    found: Counter[str] = Counter()
+    landings = [(row.lower, row.upper) for row in fetch(database, "landings_between", source=source.name, start=start, end=end)]
+    for lower, upper in intervals(landings, again):
+        part = (max(lower, start), min(upper, end))
+        landed = _landed(resources, database, source, (lower, upper))
+        with tempfile.TemporaryDirectory(prefix="perennial-") as folder:
+            batches = Batches(source, Path(folder))
+            for table in postgres_source.extract(connection, source, *part):
+                batches.write(_without(table, landed))
+            landing = Landing(lower=lower, upper=upper, clock=clock, batches=batches.close(), rechecked=part)
+            found.update(record(resources, database, source, landing))
+    if found:
+        logger.warning("%s: landed %s rows late, dated from %s to %s.", source.name, f"{found.total():,}", start, end)
+    return dict(found)
+
+
+def intervals(landings: Iterable[Interval], within: Interval) -> Iterator[Interval]:
+    """The landings' intervals in their order, and what lies between them within another one."""
+    at, end = within
+    for lower, upper in sorted(landings):
+        if at < lower:
+            yield at, lower
+        yield lower, upper
+        at = max(at, upper)
+    if at < end:
+        yield at, end
+
+
+def _landed(resources: Resources, database: Connection, source: Source, interval: Interval) -> pd.DataFrame:
+    """The changes that the batches of a landing hold. Raises StoreError when one cannot be read: it would land twice."""
+    identity = [*source.key, source.changed_at]
+    held = [lake.schema_of(source).empty_table().select(identity)]
+    lower, upper = interval
+    for batch in fetch(database, "landed_beside", source=source.name, lower=lower, upper=upper, country="", seq=0):
+        file = lake.open_batch(resources.store, batch.object_key, batch.sha256)
+        held.append(file.read(columns=identity, use_threads=False).select(identity).cast(held[0].schema))
+    found: pd.DataFrame = pa.concat_tables(held).drop_null().to_pandas()
+    return found.drop_duplicates()
+
+
+def _without(table: pa.Table, landed: pd.DataFrame) -> pa.Table:
+    """The rows that have not landed. One without a key cannot be told from another: it is left out."""
+    identity = table.select(list(landed.columns))
+    sides = identity.to_pandas().merge(landed, how="left", indicator="side")["side"]
+    has_key = ~identity.to_pandas().isna().any(axis=1)
+    return table.filter(pa.array(((sides == "left_only") & has_key).to_numpy().astype(bool)))
