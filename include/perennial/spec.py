@@ -15,7 +15,11 @@ REJECT_ROW, QUARANTINE_BATCH, WARN = "warning", "critical", "info"
 SEVERITIES = {REJECT_ROW: "REJECT_ROW", QUARANTINE_BATCH: "QUARANTINE_BATCH", WARN: "WARN"}
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 COUNTRY = re.compile(r"[A-Z]{2}")
-FILE_NAMES = {"csv": r".+\.csv(\.gz)?", "jsonl": r".+\.(jsonl|ndjson|json)(\.gz)?", "parquet": r".+\.parquet"}
+FILE_NAMES = {
+    "csv": r"(?i:.+\.csv(\.gz)?)",
+    "jsonl": r"(?i:.+\.(jsonl|ndjson|json)(\.gz)?)",
+    "parquet": r"(?i:.+\.parquet)",
+}
 REMOVED = "removed"
 UNKNOWN_COUNTRY = "ZZ"
 

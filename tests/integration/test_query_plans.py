@@ -25,6 +25,7 @@ MAY_SCAN = {
     "batches_by_state": "what a replay prints of a source, once a cycle",
     "moments_of": "what a replay prints in the end: every run of a fleet",
     "safe_bound": "asked of a source's own database",
+    "exact_texts": "asked of a source's own database",
 }
 OPEN = {
     "attempts_unfinished",
@@ -52,7 +53,8 @@ FACTS = {
     "accepted_sha256": "s", "accepted_size": 1, "batches": 2, "ends": [NOW.date()], "number": 20, "overruled": "r",
     "rejected_key": "k", "rejected_rows": 1, "rejected_sha256": "s", "rejected_size": 1, "rejections": Json({}),
     "starts": [NOW.date()], "versions": [], "held": ["", ""], "replaced_country": "C04", "replaced_seq": 999, "days": 30,
-    "decided_at": NOW, "page": "k",
+    "decided_at": NOW, "page": "k", "unreadable": Json({}), "unreadable_key": None, "unreadable_rows": 0,
+    "unreadable_sha256": None, "unreadable_size": None,
 }  # fmt: skip
 OWN = {
     "add_run": {"as_of": Json({})}, "announce": {"asset": "past released"},

@@ -34,8 +34,8 @@ def land(resources: Resources, source: Source) -> dict[str, int]:
                 raise NothingToDo(f"Source {source.name} has landed up to {lower:%Y-%m-%d %H:%M:%S} UTC already.")
             with tempfile.TemporaryDirectory(prefix="perennial-") as folder:
                 batches = Batches(source, Path(folder))
-                for table in postgres_source.extract(connection, source, lower, upper):
-                    batches.write(table)
+                for reading in postgres_source.extract(connection, source, lower, upper):
+                    batches.add(reading)
                 landing = Landing(lower=lower, upper=upper, clock=clock, batches=batches.close())
                 rows = record(resources, database, source, landing)
     finally:

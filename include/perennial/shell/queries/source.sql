@@ -6,3 +6,7 @@ SELECT least(clock_timestamp() - %(lag)s,
        clock_timestamp() AS clock,
        EXISTS (SELECT FROM pg_stat_activity
                WHERE datname = current_database() AND query = '<insufficient privilege>') AS hidden;
+
+-- exact_texts: until the transaction ends, moments come as texts in UTC, year first, and numbers with all their digits
+SELECT set_config('timezone', 'UTC', true), set_config('datestyle', 'ISO, YMD', true),
+       set_config('extra_float_digits', '3', true);
