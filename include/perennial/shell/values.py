@@ -392,9 +392,14 @@ def _flaws(raw: Raw, texts: Texts, wrong: Mapping[str, Wrong], bad: Positions) -
         for what, positions in found.items():
             for place in positions.tolist():
                 row = place_of[place]
-                value = raw.shows(name, place) if raw.shows else ascii(texts[name][row])
+                value = raw.shows(name, place) if raw.shows else _shown_value(raw.columns[name], texts[name][row])
                 flaws[row].append(_flaw(name, what, value))
     return flaws
+
+
+def _shown_value(values: pa.Array, text: str | None) -> str:
+    kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+    return ascii(text) if _is_text(kind) else str(text)
 
 
 def _flaw(name: str, what: str, value: str) -> Flaw:
