@@ -22,7 +22,11 @@ from perennial.steps.quarantine import accept_batch, extract_again, look, retrac
 
 ROW = "INSERT INTO sightings VALUES (%s, now(), %s, %s, 1, %s)"
 NOON = "2026-01-31T12:00:00Z"
-LOOSE = ("ALTER TABLE sightings DROP CONSTRAINT sightings_pkey", "ALTER TABLE sightings ALTER {column} TYPE {kind} USING NULL")
+LOOSE = (
+    "ALTER TABLE sightings DROP CONSTRAINT IF EXISTS sightings_pkey",
+    "ALTER TABLE sightings ALTER id DROP NOT NULL",
+    "ALTER TABLE sightings ALTER {column} TYPE {kind} USING {value}",
+)
 
 
 @pytest.fixture
@@ -51,10 +55,18 @@ def is_sound(zoo):
     return findings.violations == []
 
 
+def few():
+    """An expectation that holds."""
+    import great_expectations.expectations as gxe
+
+    return [gxe.ExpectColumnValuesToNotBeNull(column="country")]
+
+
 def loosen(zoo, column, kind):
-    """Make a column of the table one of another type."""
+    """Make a column of the table one of another type, with its values where that has them."""
+    value = "NULL" if kind in ("interval", "boolean", "money") else f"{column}::text::{kind}"
     for statement in LOOSE:
-        execute(zoo.shop, statement.format(column=column, kind=kind))
+        execute(zoo.shop, statement.format(column=column, kind=kind, value=value))
 
 
 @pytest.mark.parametrize(
@@ -74,10 +86,10 @@ def loosen(zoo, column, kind):
     ],
 )
 def test_a_value_of_a_table_that_cannot_be_read_costs_its_row(zoo, column, kind, value, flaw):
+    edit_source(zoo, expectations=few)  # weights may be missing
     zoo.see("Britain", range(3))
     zoo.see("France", range(3))
     loosen(zoo, column, kind)
-    execute(zoo.shop, f"UPDATE sightings SET {column} = %s", {"id": 1, "seen_at": NOON}.get(column))
     execute(zoo.shop, f"UPDATE sightings SET {column} = %s WHERE ctid = (SELECT min(ctid) FROM sightings)", value)
     zoo.ingest()
     assert sorted(row[3:] for row in batches(zoo)) == [(59, 1), (60, 0)]
@@ -136,12 +148,12 @@ def test_a_text_that_is_longer_than_a_row_may_be_costs_its_row_whatever_its_leng
 
 def test_a_name_with_a_percent_sign_is_a_name(zoo):
     zoo.see("Britain", range(3))
-    execute(zoo.shop, 'ALTER TABLE sightings RENAME COLUMN weight TO "weight %%s (100%%)"'.replace("%%", "%"))
-    execute(zoo.shop, 'ALTER TABLE sightings RENAME TO "sights %d"')
+    execute(zoo.shop, 'ALTER TABLE sightings RENAME COLUMN weight TO "weight %%s (100%%)"')
+    execute(zoo.shop, 'ALTER TABLE sightings RENAME TO "sights %%d"')
     columns = [
         replace(c, name="weight %s (100%)") if c.name == "weight" else c for c in zoo.catalog.source("sightings").columns
     ]
-    edit_source(zoo, columns=tuple(columns), table="sights %d", expectations=lambda: [])
+    edit_source(zoo, columns=tuple(columns), table="sights %d", expectations=few)
     zoo.ingest()
     assert batches(zoo)[0][3:] == (60, 0)
 
@@ -151,7 +163,7 @@ def test_unreadable_rows_count_towards_the_share_that_may_be_rejected(zoo):
     zoo.see("Britain", range(3))
     zoo.see("France", range(3))
     loosen(zoo, "weight", "text")
-    execute(zoo.shop, "UPDATE sightings SET weight = CASE WHEN country = 'France' AND id % 2 = 0 THEN 'heavy' ELSE '1' END")
+    execute(zoo.shop, "UPDATE sightings SET weight = CASE WHEN country = 'France' AND id %% 2 = 0 THEN 'heavy' ELSE '1' END")
     zoo.ingest()
     assert batches(zoo) == [("FR", 1, "quarantined", 30, 30), ("GB", 1, "accepted", 60, 0)]
     (reason,) = zoo.sql("SELECT reason FROM batches WHERE country = 'FR'")[0]
@@ -194,7 +206,7 @@ def test_an_unreadable_row_stays_its_batchs_when_another_one_is_extracted_again(
 def test_rows_that_only_the_spec_could_not_read_are_read_when_they_are_validated_again(zoo):
     zoo.see("Britain", range(3))
     loosen(zoo, "length", "text")
-    execute(zoo.shop, "UPDATE sightings SET length = CASE WHEN id % 2 = 0 THEN 'long' ELSE '1' END")
+    execute(zoo.shop, "UPDATE sightings SET length = CASE WHEN id %% 2 = 0 THEN 'long' ELSE '1' END")
     zoo.ingest()
     assert batches(zoo) == [("GB", 1, "quarantined", 30, 30)]
     source = zoo.catalog.source("sightings")
@@ -227,8 +239,8 @@ def test_an_audit_finds_unreadable_rows_that_are_not_kept(zoo):
     assert is_sound(zoo)
     (key,) = zoo.sql("SELECT unreadable_key FROM batches")[0]
     zoo.resources.store.put(key, b"other bytes")
-    (violation,) = examine(zoo.resources, zoo.catalog).violations
-    assert (violation.rule, "its unreadable rows are not kept" in violation.what) == (7, True)
+    found = examine(zoo.resources, zoo.catalog).violations
+    assert [each.rule for each in found if "its unreadable rows are not kept" in each.what] == [7]
 
 
 LAST_CSV = b"400,2026-01-01T10:00:00Z,Britain"

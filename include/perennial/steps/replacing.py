@@ -159,7 +159,8 @@ def _is_own(
     told = np.logical_and.reduce([column.is_valid().to_numpy() for column in identity.columns])
     sides = identity.filter(pa.array(told)).to_pandas().merge(others, how="left", indicator="side")
     stays[told] = (sides["side"] == "left_only").to_numpy() & ~np.isin(countries[told], sorted(unread))
-    return stays.astype(bool)
+    own: npt.NDArray[np.bool_] = stays.astype(bool)
+    return own
 
 
 def _stored(resources: Resources, source: Source, batch: Any) -> Iterator[Reading]:
