@@ -18,7 +18,6 @@ from perennial.spec import QUARANTINE_BATCH, REJECT_ROW, WARN, Checks, Source
 Positions = npt.NDArray[np.int64]
 COPIES = "copies"
 COPY = "a copy of an earlier row, in all but key and time of change"
-READABLE = "readable"
 SHOWN = 10
 REJECTED_BY, REASON = "rejected_by", "rejected_because"
 
@@ -122,9 +121,9 @@ class Trial:
     def _readable(self) -> Finding:
         """That not all rows could be read when they were landed."""
         rows, few = self.rows + self.unreadable, [f"{flaw} ({number:,})" for flaw, number in _commonest(self.flaws)]
-        text = f"{READABLE}: {self.unreadable:,} of {rows:,} rows cannot be read: {', '.join(few)}"
+        text = f"readable: {self.unreadable:,} of {rows:,} rows cannot be read: {', '.join(few)}"
         return Finding(
-            expectation=READABLE, columns=(), severity=REJECT_ROW, success=False, rows=rows,
+            expectation="readable", columns=(), severity=REJECT_ROW, success=False, rows=rows,
             unexpected=self.unreadable, text=text,
         )  # fmt: skip
 

@@ -141,7 +141,7 @@ def _facts(file: Picked, counts: Counter[str], at: datetime) -> dict[str, Any]:
     return {
         "name": file.candidate.name, "revision": file.candidate.revision, "state": file.state, "reason": file.reason,
         "stamp": entry.stamp, "modified": entry.modified, "size": entry.size, "sha256": file.sha256,
-        "rows": counts["rows"], "unreadable": counts["unreadable"], "removed": counts["removed"],
+        "rows": counts["rows"], "unreadable_rows": counts["unreadable"], "removed": counts["removed"],
         "lower": at if is_landed else None, "upper": at + counts.total() * MICROSECOND if is_landed else None,
     }  # fmt: skip
 

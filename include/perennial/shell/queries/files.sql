@@ -10,7 +10,7 @@ SELECT clock_timestamp() AS clock;
 -- pick_up_file: the next revision of a file
 INSERT INTO files (source, name, revision, state, reason, stamp, modified_at, size, sha256, rows, unreadable, removed, lower, upper)
 VALUES (%(source)s, %(name)s, %(revision)s, %(state)s, %(reason)s, %(stamp)s, %(modified)s, %(size)s, %(sha256)s, %(rows)s,
-        %(unreadable)s, %(removed)s, %(lower)s, %(upper)s);
+        %(unreadable_rows)s, %(removed)s, %(lower)s, %(upper)s);
 
 -- intervals_of_file: from when to when each landed revision of a file was picked up
 SELECT lower, upper FROM files WHERE source = %(source)s AND name = %(name)s AND state = 'landed' ORDER BY revision;
