@@ -35,7 +35,11 @@ COLUMN_TYPES = ("string", "int64", "float64", "bool", "timestamp")
 REJECT_ROW, QUARANTINE_BATCH, WARN = "warning", "critical", "info"
 SEVERITIES = {REJECT_ROW: "REJECT_ROW", QUARANTINE_BATCH: "QUARANTINE_BATCH", WARN: "WARN"}
 COUNTRY = re.compile(r"[A-Z]{2}")
-FILE_NAMES = {"csv": r".+\.csv(\.gz)?", "jsonl": r".+\.(jsonl|ndjson|json)(\.gz)?", "parquet": r".+\.parquet"}
+FILE_NAMES = {
+    "csv": r"(?i:.+\.csv(\.gz)?)",
+    "jsonl": r"(?i:.+\.(jsonl|ndjson|json)(\.gz)?)",
+    "parquet": r"(?i:.+\.parquet)",
+}
 REMOVED = "removed"
 UNKNOWN_COUNTRY = "ZZ"
 QUARANTINE, SKIP = OTHER_COUNTRIES = ("quarantine", "skip")

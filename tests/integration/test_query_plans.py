@@ -24,8 +24,20 @@ MAY_SCAN = {
     "audit_": "an audit looks at everything there is, by hand and read-only",
     "batches_by_state": "what a replay prints of a source, once a cycle",
     "moments_of": "what a replay prints in the end: every run of a fleet",
-    **dict.fromkeys(("source_clock", "source_server", "open_transactions", "prepared_transactions", "written_up_to", "replayed",
-                     "written_elsewhere", "finds_dates"), "asked of a source's own database"),
+    **dict.fromkeys(
+        (
+            "source_clock",
+            "source_server",
+            "open_transactions",
+            "prepared_transactions",
+            "written_up_to",
+            "replayed",
+            "written_elsewhere",
+            "finds_dates",
+            "exact_texts",
+        ),
+        "asked of a source's own database",
+    ),
 }
 OPEN = {
     "attempts_unfinished",
@@ -55,6 +67,8 @@ FACTS = {
     "starts": [NOW.date()], "versions": [], "held": ["", ""], "replaced_country": "C04", "replaced_seq": 999, "days": 30,
     "decided_at": NOW, "page": "k", "is_late": False, "server": "1/1", "seen_at": NOW, "open_since": NOW,
     "ahead": timedelta(0), "recheck_from": None,
+    "decided_at": NOW, "page": "k", "unreadable": Json({}), "unreadable_key": None, "unreadable_rows": 0,
+    "unreadable_sha256": None, "unreadable_size": None,
 }  # fmt: skip
 OWN = {
     "add_run": {"as_of": Json({})}, "announce": {"asset": "past released"},

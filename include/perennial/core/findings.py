@@ -45,8 +45,17 @@ class Verdict:
     def report(self, profile: dict[str, Any]) -> dict[str, Any]:
         """What the ledger keeps of it: strict JSON."""
         made = {"findings": [asdict(finding) for finding in self.findings], "profile": profile}
-        checked: dict[str, Any] = json.loads(json.dumps(made, default=str))
+        checked: dict[str, Any] = storable(json.loads(json.dumps(made, default=str)))
         return checked
+
+
+def storable(value: Any) -> Any:
+    """A value of JSON in which no text has a NUL or half a character: PostgreSQL keeps neither."""
+    if isinstance(value, str):
+        return value.replace("\0", "�").encode(errors="replace").decode()
+    if isinstance(value, dict):
+        return {storable(name): storable(each) for name, each in value.items()}
+    return [storable(each) for each in value] if isinstance(value, list) else value
 
 
 def verdict_of(findings: Sequence[Finding]) -> Verdict:
@@ -56,7 +65,7 @@ def verdict_of(findings: Sequence[Finding]) -> Verdict:
     noticed = [f"rejected: {finding}" for finding in failed if finding.severity == REJECT_ROW]
     noticed += [f"noticed: {finding}" for finding in failed if finding.severity == WARN]
     state = "quarantined" if held else "accepted"
-    return Verdict(state=state, reason="; ".join(held or noticed), findings=tuple(findings))
+    return Verdict(state=state, reason=storable("; ".join(held or noticed)), findings=tuple(findings))
 
 
 def could_not_run(error: BaseException) -> Verdict:

@@ -1,6 +1,6 @@
 """A batch under validation: what its tables came to so far, and the findings at the end."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,21 @@ from perennial.spec import QUARANTINE_BATCH, REJECT_ROW, WARN, Checks, Source
 Positions = npt.NDArray[np.int64]
 COPIES = "copies"
 COPY = "a copy of an earlier row, in all but key and time of change"
+SHOWN = 10
 REJECTED_BY, REASON = "rejected_by", "rejected_because"
 
 
 class Trial:
-    """One batch's way through validation, table by table; it holds some numbers per row, and no row."""
+    """One batch's way through validation, table by table; it holds some numbers per row, and no row.
 
-    def __init__(self, source: Source, checks: Checks, rules: Sequence[Rule]) -> None:
+    ``unreadable``: how many rows came with it that cannot be read; ``flaws``: how many have which.
+    """
+
+    def __init__(
+        self, source: Source, checks: Checks, rules: Sequence[Rule], unreadable: int = 0, flaws: Mapping[str, int] | None = None
+    ) -> None:
         self.source, self.checks, self.rules = source, checks, rules
+        self.unreadable, self.flaws = unreadable, flaws or {}
         self.rows = self.present = 0
         self.profiler = Profiler(source)
         self.hashes: list[npt.NDArray[np.uint64]] = []
@@ -67,7 +74,8 @@ class Trial:
                 text=f"copies: {kept:,} of {self.rows:,} rows are each {COPY}" if kept else "",
             )
         )  # fmt: skip
-        return [*found, self._too_many_rejected()]
+        unread = [self._readable()] if self.unreadable else []
+        return [*unread, *found, self._too_many_rejected()]
 
     def by_rule(self) -> dict[str, int]:
         """How many rows each rule rejects; one row may be rejected by several."""
@@ -110,20 +118,34 @@ class Trial:
             text=f"{rule.name} on {', '.join(rule.columns)}: the expectation could not be run: {crash}" if crash else "",
         )  # fmt: skip
 
+    def _readable(self) -> Finding:
+        """That not all rows could be read when they were landed."""
+        rows, few = self.rows + self.unreadable, [f"{flaw} ({number:,})" for flaw, number in _commonest(self.flaws)]
+        text = f"readable: {self.unreadable:,} of {rows:,} rows cannot be read: {', '.join(few)}"
+        return Finding(
+            expectation="readable", columns=(), severity=REJECT_ROW, success=False, rows=rows,
+            unexpected=self.unreadable, text=text,
+        )  # fmt: skip
+
     def _too_many_rejected(self) -> Finding:
-        """Copies are no loss and do not count, nor do removed rows; of few rows more may be bad by chance."""
+        """Unreadable rows count as rejected ones. Copies are no loss and do not count, nor do removed rows; of few rows more
+        may be bad by chance."""
         broken = np.concatenate([np.empty(0, dtype=np.int64), *(positions for _, positions in self.rejections)])
-        bad, kept = len(np.unique(broken)), self.rows - len(self.rejected)
-        share = self.checks.max_rejected
-        most = share * self.present + 3 * (share * (1 - share) * self.present) ** 0.5
-        text = f"{bad:,} of {self.present:,} rows are rejected, more than {share:.0%}"
+        bad, kept = len(np.unique(broken)) + self.unreadable, self.rows - len(self.rejected)
+        rows, share = self.present + self.unreadable, self.checks.max_rejected
+        most = share * rows + 3 * (share * (1 - share) * rows) ** 0.5
+        text = f"{bad:,} of {rows:,} rows are rejected, more than {share:.0%}"
         if not kept:
-            text = f"every one of {self.rows:,} rows is rejected"
-        broke = ", ".join(f"{name} {number:,}" for name, number in self.by_rule().items())
+            text = f"every one of {self.rows + self.unreadable:,} rows is rejected"
+        broke = ", ".join(f"{name} {number:,}" for name, number in [*self.by_rule().items(), *_commonest(self.flaws)])
         return Finding(
             expectation="max_rejected", columns=(), severity=QUARANTINE_BATCH, success=bool(kept) and bad <= most,
-            rows=self.present, unexpected=bad, text=f"{text}: {broke}" if not kept or bad > most else "",
+            rows=rows, unexpected=bad, text=f"{text}: {broke}" if not kept or bad > most else "",
         )  # fmt: skip
+
+
+def _commonest(flaws: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(flaws.items(), key=lambda entry: -entry[1])[:SHOWN]
 
 
 def conformed(schema: pa.Schema, wanted: pa.Schema) -> list[Finding]:

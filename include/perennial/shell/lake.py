@@ -50,11 +50,16 @@ class LandedFile:
 
 
 class BatchWriter:
-    """Writes one country's batch to a local file, chunk by chunk; ``schema`` where it is not that of the source's rows."""
+    """Writes one country's batch to a local file, chunk by chunk; ``schema`` where it is not that of the source's rows.
+
+    Event times may also be texts: those of rows that cannot be read, which have no span.
+    """
 
     def __init__(self, path: Path, source: Source, schema: pa.Schema | None = None) -> None:
+        schema = schema or schema_of(source)
         self.path, self.event_time = path, source.event_time
-        self.file = pq.ParquetWriter(path, schema or schema_of(source), compression="zstd")
+        self.has_moments = pa.types.is_timestamp(schema.field(source.event_time).type)
+        self.file = pq.ParquetWriter(path, schema, compression="zstd")
         self.rows = 0
         self.bounds: list[datetime] = []
 
@@ -62,6 +67,8 @@ class BatchWriter:
         """Append a chunk as a row group."""
         self.file.write_table(table)
         self.rows += table.num_rows
+        if not self.has_moments:
+            return
         span = pc.min_max(table[self.event_time])
         self.bounds += [moment for moment in (span["min"].as_py(), span["max"].as_py()) if moment is not None]
 

@@ -1,26 +1,27 @@
 """Reads a source's fresh rows from its Postgres table, and sees who could still add some."""
 
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import IO, Any
 
 import psycopg2
 import pyarrow as pa
+import pyarrow.csv as pacsv
 from psycopg2 import errors, sql
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import parse_dsn
 from psycopg2.extras import NamedTupleCursor
 
 from perennial.errors import SourceError, SourceMismatch
-from perennial.shell.database import queries
-from perennial.shell.lake import schema_of
+from perennial.shell.database import fetch_one, queries
+from perennial.shell.values import LONGEST_TEXT, Raw, Reading, reading
 from perennial.spec import Source
 
-CASTS = {"string": "text", "int64": "int8", "float64": "float8", "bool": "bool", "timestamp": "timestamptz"}
-CHUNK_ROWS = 25_000
+CHUNK_ROWS, CHUNK_BYTES = 25_000, 8 << 20
 TIMESTAMPTZ = 1184  # its number in every PostgreSQL
 FIRST_DATE = datetime(1900, 1, 1, tzinfo=UTC)  # where a source's first landing begins
 MOST_STRAYS = 10_000
@@ -246,18 +247,65 @@ def check_moments(connection: Connection, source: Source) -> None:
         )
 
 
-def extract(connection: Connection, source: Source, lower: datetime, upper: datetime) -> Iterator[pa.Table]:
-    """Rows with ``lower <= changed_at < upper``, by country and event time, in chunks.
+def extract(connection: Connection, source: Source, lower: datetime, upper: datetime) -> Iterator[Reading]:
+    """Rows with ``lower <= changed_at < upper``, by country and event time, in chunks; those that cannot be read as texts.
 
-    Bounded memory: a server-side cursor in one repeatable-read transaction. Raises SourceMismatch when the table lacks a
-    column or holds a value that does not fit its type.
+    All values come as PostgreSQL writes them, and lie in a local file until they are read: memory holds a chunk. Raises
+    SourceMismatch when the table lacks a column.
     """
+    with tempfile.TemporaryFile(prefix="perennial-") as file:
+        for size in _copied(connection, source, lower, upper, file):
+            raw = _parsed(file.read(size), source)
+            yield reading(raw, source.columns, required=())
+
+
+def _copied(connection: Connection, source: Source, lower: datetime, upper: datetime, file: IO[bytes]) -> list[int]:
+    """Write the rows into a file, and go back to its start; returns the sizes of chunks of whole rows."""
     connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
-    with _as_mismatches(source), connection, connection.cursor(name=f"perennial_{source.name}") as cursor:
-        cursor.itersize = CHUNK_ROWS
-        cursor.execute(_select(source), {"lower": lower, "upper": upper})
-        while rows := cursor.fetchmany(CHUNK_ROWS):
-            yield _table(rows, source)
+    chunks = _Chunks(file)
+    with _as_mismatches(source), connection, connection.cursor() as cursor:
+        fetch_one(connection, "exact_texts")
+        is_plain = connection.info.parameter_status("server_encoding") == "SQL_ASCII"  # any bytes, which nothing can convert
+        encoding = "SQL_ASCII" if is_plain else "UTF8"
+        cursor.copy_expert(_copy(source, lower, upper, encoding), chunks)
+    file.seek(0)
+    return [*chunks.sizes, chunks.size]
+
+
+@dataclass
+class _Chunks:
+    """Takes rows one by one, as PostgreSQL's library hands them over, and counts them into chunks."""
+
+    file: IO[bytes]
+    sizes: list[int] = field(default_factory=list)
+    size: int = 0
+    rows: int = 0
+
+    def write(self, row: bytes) -> None:
+        """Append a row."""
+        self.file.write(row)
+        self.size, self.rows = self.size + len(row), self.rows + 1
+        if self.rows == CHUNK_ROWS or self.size >= CHUNK_BYTES:
+            self.sizes.append(self.size)
+            self.size = self.rows = 0
+
+
+def _parsed(data: bytes, source: Source) -> Raw:
+    """A chunk of rows with all values as bytes; an empty one that is not quoted is NULL."""
+    names = [column.name for column in source.columns]
+    numbered = [str(number) for number in range(len(names))]  # a name may be there twice for all that CSV knows
+    if not data:
+        return Raw(columns={name: pa.nulls(0, pa.binary()) for name in names})
+    table = pacsv.read_csv(
+        pa.BufferReader(data),
+        read_options=pacsv.ReadOptions(column_names=numbered, block_size=len(data) + 1, use_threads=False),
+        parse_options=pacsv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
+        convert_options=pacsv.ConvertOptions(
+            column_types=dict.fromkeys(numbered, pa.binary()), null_values=[""], strings_can_be_null=True,
+            quoted_strings_can_be_null=False, check_utf8=False,
+        ),
+    )  # fmt: skip
+    return Raw(columns={name: table[number].combine_chunks() for name, number in zip(names, numbered, strict=True)})
 
 
 @contextmanager
@@ -287,21 +335,23 @@ def _table_of(source: Source) -> sql.Identifier:
     return sql.Identifier(*source.table.split("."))
 
 
-def _select(source: Source) -> sql.Composed:
+def _copy(source: Source, lower: datetime, upper: datetime, encoding: str) -> sql.Composed:
+    """Texts of which no more is read than tells that they are too long."""
     columns = sql.SQL(", ").join(
-        sql.SQL("{}::{}").format(sql.Identifier(column.name), sql.SQL(CASTS[column.type])) for column in source.columns
+        sql.SQL("left({}::text, {})").format(sql.Identifier(column.name), sql.Literal(LONGEST_TEXT + 1))
+        for column in source.columns
     )
     order = [source.country, source.event_time, *source.key, source.changed_at]
-    text = "SELECT {columns} FROM {table} WHERE {changed_at} >= %(lower)s AND {changed_at} < %(upper)s ORDER BY {order}"
+    text = (
+        "COPY (SELECT {columns} FROM {table} WHERE {changed_at} >= {lower} AND {changed_at} < {upper} ORDER BY {order}) "
+        "TO STDOUT (FORMAT csv, ENCODING {encoding})"
+    )
     return sql.SQL(text).format(
         columns=columns,
         table=_table_of(source),
         changed_at=sql.Identifier(source.changed_at),
+        lower=sql.Literal(lower),
+        upper=sql.Literal(upper),
+        encoding=sql.Literal(encoding),
         order=sql.SQL(", ").join(map(sql.Identifier, order)),
     )
-
-
-def _table(rows: list[Any], source: Source) -> pa.Table:
-    schema = schema_of(source)
-    arrays = [pa.array(values, type=field.type) for values, field in zip(zip(*rows, strict=True), schema, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=schema)

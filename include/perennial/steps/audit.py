@@ -27,6 +27,7 @@ from perennial.shell import postgres_source
 from perennial.shell.database import Connection, connect, fetch, fetch_one, moment
 from perennial.shell.keys import read_public_keys
 from perennial.shell.lake import GROUP_ROWS, open_batch, schema_of, tables
+from perennial.shell.values import typed_texts
 from perennial.spec import FileSource, Source
 from perennial.steps.land_files import delivered
 from perennial.steps.landing import wanted
@@ -168,7 +169,7 @@ def _read(database: Connection, findings: Findings) -> Records:
 
 
 def _check_balance(rows: list[Any], findings: Findings) -> None:
-    """Landed is accepted, quarantined, retracted, or not decided yet."""
+    """Landed is accepted, quarantined, retracted, or not decided yet; unreadable rows are among the quarantined."""
     for row in rows:
         told = row.undecided + row.accepted + row.quarantined + row.retracted
         if row.landed != told:
@@ -349,8 +350,8 @@ def _extracted(connection: Any, source: Source, lower: datetime, upper: datetime
     names = _identity(source)
     told = {*names, source.country}
     narrow = replace(source, columns=tuple(column for column in source.columns if column.name in told))
-    for table in postgres_source.extract(connection, narrow, lower, upper):
-        yield wanted(table, source).select(names).to_pandas()
+    for reading in postgres_source.extract(connection, narrow, lower, upper):
+        yield wanted(reading.rows, source).select(names).to_pandas()
 
 
 def _landed_changes(resources: Resources, source: Source | None, landing: list[Any], findings: Findings) -> pd.DataFrame:
@@ -374,8 +375,27 @@ def _landed_changes(resources: Resources, source: Source | None, landing: list[A
             findings.add(6, where, f"{outside} of its changes are not from {batch.lower} to {batch.upper}")
         if batch.rejected_rows is not None:
             _check_split(resources, source, batch, changes, findings)
-        parts.append(changes)
+        parts += [changes, *_unreadable_changes(resources, source, batch, findings)]
     return pd.concat(parts)
+
+
+def _unreadable_changes(resources: Resources, source: Source, batch: Any, findings: Findings) -> list[pd.DataFrame]:
+    """Keys and ``changed_at`` of a batch's rows that cannot be read, as far as those can."""
+    where = f"{batch.source}/{batch.country} batch {batch.seq}"
+    if batch.unreadable_key is None:
+        return []
+    try:
+        file = open_batch(resources.store, batch.unreadable_key, batch.unreadable_sha256)
+    except (StoreError, pa.ArrowInvalid) as error:
+        findings.add(7, where, f"its unreadable rows are not kept: {str(error).rstrip('.')}")
+        return []
+    if file.metadata.num_rows != batch.unreadable_rows:
+        findings.add(7, where, f"{file.metadata.num_rows} rows are unreadable, {batch.unreadable_rows} are on record")
+    names = _identity(source)
+    if not set(names) <= set(file.schema_arrow.names):
+        return []
+    typed = typed_texts(file.read(columns=names, use_threads=False), source, names)
+    return [pa.table(typed).drop_null().cast(schema_of(source).empty_table().select(names).schema).to_pandas()]
 
 
 def _check_split(resources: Resources, source: Source, batch: Any, landed: pd.DataFrame, findings: Findings) -> None:

@@ -69,8 +69,8 @@ def _land_interval(
 ) -> dict[str, int]:
     with tempfile.TemporaryDirectory(prefix="perennial-") as folder:
         batches = Batches(source, Path(folder))
-        for table in postgres_source.extract(connection, source, lower, bound.upper):
-            batches.write(table)
+        for reading in postgres_source.extract(connection, source, lower, bound.upper):
+            batches.add(reading)
         landing = Landing(lower=lower, upper=bound.upper, clock=bound.clock, batches=batches.close())
         return record(resources, database, source, landing)
 

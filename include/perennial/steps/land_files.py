@@ -1,12 +1,14 @@
-"""Landing of a source of files: each file once by its name and hash, whole or not at all.
+"""Landing of a source of files: each file once by its name and hash.
 
-A file's rows get the moment of its pick-up, a microsecond apart, as ``changed_at``: so every row is a change of its own, a
-later line is a later revision, and the rows of a file are those of its interval. Files are taken in portions, each recorded in
-one transaction. What cannot be read is refused with its reason, and looked at again once its store says that it was written
-anew.
+A file's rows, also those that cannot be read, get the moment of its pick-up as ``changed_at``,
+a microsecond apart: so every row is a change of its own, a later line is a later revision, and
+the rows of a file are those of its interval. Files are taken in portions, each recorded in one
+transaction. A file that cannot be read as a whole is refused with its reason, and looked at again
+once its store says that it was written again; a row that cannot be read is kept aside by itself.
 """
 
 import hashlib
+import itertools
 import logging
 import tempfile
 from collections import Counter
@@ -18,23 +20,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from perennial.core.trials import rejected_schema, with_reasons
 from perennial.errors import FileRefused, NothingToDo, ObjectMissing, StoreError
 from perennial.resources import Resources
 from perennial.shell import file_source
 from perennial.shell.database import Connection, connect, fetch, fetch_one
 from perennial.shell.lake import TYPES, schema_of
 from perennial.shell.store import Entry, Store
+from perennial.shell.values import Reading, typed_texts
 from perennial.spec import REMOVED, FileSource
-from perennial.steps.landing import Batches, Landing, cursor_of, record, wanted
+from perennial.steps.landing import Batches, Landing, cursor_of, record, unreadable_schema, wanted
 from perennial.steps.vanished import vanished_rows
 
 logger = logging.getLogger(__name__)
 
+Offsets = npt.NDArray[np.int64]
 PORTION_FILES, PORTION_BYTES = 100, 256 << 20
+ROWS, UNREADABLE, KEYS = ".rows", ".unreadable", ".keys"  # of local files
 MICROSECOND = timedelta(microseconds=1)
 
 
@@ -122,22 +129,22 @@ def _land(
             before = batches.left_out.total()
             counts = _write(resources, database, source, file, batches, at)
             left_out = batches.left_out.total() - before
-            facts.append(_facts(file, *counts, at) | {"left_out": left_out})
-            at += sum(counts) * MICROSECOND
+            facts.append(_facts(file, counts, at) | {"left_out": left_out})
+            at += counts.total() * MICROSECOND
         landing = Landing(
             lower=lower, upper=max(at, lower + MICROSECOND), clock=clock, batches=batches.close(), files=tuple(facts)
         )
         return record(resources, database, source, landing)
 
 
-def _facts(file: Picked, rows: int, removed: int, at: datetime) -> dict[str, Any]:
+def _facts(file: Picked, counts: Counter[str], at: datetime) -> dict[str, Any]:
     """A file as the ledger has it."""
     entry, is_landed = file.candidate.entry, file.state == "landed"
     return {
         "name": file.candidate.name, "revision": file.candidate.revision, "state": file.state, "reason": file.reason,
         "stamp": entry.stamp, "modified": entry.modified, "size": entry.size, "sha256": file.sha256,
-        "rows": rows, "removed": removed, "lower": at if is_landed else None,
-        "upper": at + (rows + removed) * MICROSECOND if is_landed else None,
+        "rows": counts["rows"], "unreadable_rows": counts["unreadable"], "removed": counts["removed"],
+        "lower": at if is_landed else None, "upper": at + counts.total() * MICROSECOND if is_landed else None,
     }  # fmt: skip
 
 
@@ -179,13 +186,15 @@ def _fetched(store: Store, entry: Entry, path: Path) -> str | None:
 
 
 def _parsed(path: Path, source: FileSource, name: str) -> Path:
-    """All rows of a file in the spec's types, as a local Parquet file. Raises FileRefused."""
-    made = path.with_suffix(".rows")
-    schema = pa.schema([(column.name, TYPES[column.type]) for column in source.file_columns])
+    """All rows of a file in the spec's types, with their numbers, as a local Parquet file.
+
+    Beside it lie the unreadable ones as texts, and the keys of all. Raises FileRefused.
+    """
+    made = path.with_suffix(ROWS)
     try:
-        with pq.ParquetWriter(made, schema) as writer:
-            for table in file_source.tables(path, name, source):
-                writer.write_table(table)
+        with closing(_FileWriter(source, made)) as writer:
+            for reading in file_source.tables(path, name, source):
+                writer.write(reading)
     except (FileRefused, OSError):
         raise
     except Exception as error:
@@ -194,37 +203,108 @@ def _parsed(path: Path, source: FileSource, name: str) -> Path:
     return made
 
 
+class _FileWriter:
+    """Writes what is read of a file to local Parquet files, chunk by chunk.
+
+    The rows have their numbers in the place of ``changed_at``.
+    """
+
+    def __init__(self, source: FileSource, path: Path) -> None:
+        self.source = source
+        types = {column.name: TYPES[column.type] for column in source.file_columns}
+        self.keys_schema = pa.schema([(name, types[name]) for name in dict.fromkeys((*source.key, source.country))])
+        self.rows = pq.ParquetWriter(path, pa.schema([*types.items(), (source.changed_at, pa.int64())]))
+        self.unreadable = pq.ParquetWriter(path.with_suffix(UNREADABLE), _numbered_schema(source))
+        self.keys = pq.ParquetWriter(path.with_suffix(KEYS), self.keys_schema)
+
+    def write(self, reading: Reading) -> None:
+        """Append a chunk."""
+        self.rows.write_table(reading.rows.append_column(self.source.changed_at, pa.array(reading.numbers, pa.int64())))
+        self.keys.write_table(reading.rows.select(self.keys_schema.names))
+        if reading.unreadable.num_rows:
+            numbers = pa.array(reading.unreadable_numbers, pa.int64())
+            texts = with_reasons(reading.unreadable, reading.kinds, reading.reasons)
+            texts = texts.append_column(self.source.changed_at, numbers)
+            self.unreadable.write_table(texts.cast(_numbered_schema(self.source)))
+            self.keys.write_table(self._keys_of(reading.unreadable))
+
+    def close(self) -> None:
+        """Finish the files."""
+        for writer in (self.rows, self.unreadable, self.keys):
+            writer.close()
+
+    def _keys_of(self, texts: pa.Table) -> pa.Table:
+        """The keys of unreadable rows, as far as they can be read. One of an unknown country may be of any."""
+        name = self.source.country
+        keys = typed_texts(texts, self.source, self.source.key)
+        known = {str(value): value for value in self.source.countries}
+        may_be = [[known[value]] if value in known else [*known.values()] for value in texts[name].to_pylist()]
+        places = pa.array(np.repeat(np.arange(len(may_be)), [len(values) for values in may_be]))
+        columns = {name: values.take(places) for name, values in keys.items()}
+        countries = pa.array(list(itertools.chain(*may_be)), self.keys_schema.field(name).type)
+        return pa.table({**columns, name: countries}).select(self.keys_schema.names).drop_null()
+
+
+def _numbered_schema(source: FileSource) -> pa.Schema:
+    texts = rejected_schema(pa.schema([(column.name, pa.string()) for column in source.file_columns]))
+    return texts.append(pa.field(source.changed_at, pa.int64()))
+
+
 def _write(
     resources: Resources, database: Connection, source: FileSource, file: Picked, batches: Batches, at: datetime
-) -> tuple[int, int]:
-    """Add a file's rows to the batches, and as removed those that only its former revisions hold; how many of each."""
+) -> Counter[str]:
+    """Add a file's rows to the batches, unreadable ones among them, and as removed those that only its former revisions
+    hold; how many of each."""
+    counts: Counter[str] = Counter()
     if file.rows is None:
-        return 0, 0
-    rows = 0
-    with pq.ParquetFile(file.rows, pre_buffer=False) as parsed:
-        for table in _chunks(parsed):
-            batches.write(_stamped(table, source, at + rows * MICROSECOND, removed=False))
-            rows += table.num_rows
-    removed = 0
+        return counts
+    for table in _row_groups(file.rows):
+        batches.write(_stamped(table, source, at, _offsets(table, source), removed=False))
+        counts["rows"] += table.num_rows
+    for table in _row_groups(file.rows.with_suffix(UNREADABLE)):
+        batches.write_unreadable(_stamped_texts(table, source, at))
+        counts["unreadable"] += table.num_rows
     if file.candidate.landed_sha256:
-        for country, table in vanished_rows(resources, database, source, file.candidate.name, file.rows):
-            batches.write_country(country, _stamped(table, source, at + (rows + removed) * MICROSECOND, removed=True))
-            removed += table.num_rows
-    file.rows.unlink()
-    return rows, removed
+        keys = file.rows.with_suffix(KEYS)
+        for country, table in vanished_rows(resources, database, source, file.candidate.name, keys):
+            offsets = counts.total() + np.arange(table.num_rows)
+            batches.write_country(country, _stamped(table, source, at, offsets, removed=True))
+            counts["removed"] += table.num_rows
+    for ending in (ROWS, UNREADABLE, KEYS):
+        file.rows.with_suffix(ending).unlink()
+    return counts
 
 
-def _chunks(file: pq.ParquetFile) -> Iterator[pa.Table]:
-    return (file.read_row_group(group, use_threads=False) for group in range(file.num_row_groups))
+def _row_groups(path: Path) -> Iterator[pa.Table]:
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        yield from (file.read_row_group(group, use_threads=False) for group in range(file.num_row_groups))
 
 
-def _stamped(table: pa.Table, source: FileSource, at: datetime, *, removed: bool) -> pa.Table:
+def _offsets(table: pa.Table, source: FileSource) -> Offsets:
+    """How many rows of their file come before rows that have their numbers in the place of ``changed_at``."""
+    numbers: Offsets = table[source.changed_at].to_numpy()
+    return numbers - 1
+
+
+def _moments(at: datetime, offsets: Offsets) -> pa.Array:
+    return pa.array(np.datetime64(at.replace(tzinfo=None), "us") + offsets, pa.timestamp("us")).cast(TYPES["timestamp"])
+
+
+def _stamped(table: pa.Table, source: FileSource, at: datetime, offsets: Offsets, *, removed: bool) -> pa.Table:
     """Rows with a moment each, from ``at`` on, and whether they are gone."""
-    moments = np.datetime64(at.replace(tzinfo=None), "us") + np.arange(table.num_rows)
     made = {name: table[name] for name in table.column_names if name not in (source.changed_at, REMOVED)}
-    made[source.changed_at] = pa.array(moments, pa.timestamp("us")).cast(TYPES["timestamp"])
+    made[source.changed_at] = _moments(at, offsets)
     made[REMOVED] = pa.array(np.full(table.num_rows, removed))
     schema = schema_of(source)
+    return pa.table([made[field.name] for field in schema], schema=schema)
+
+
+def _stamped_texts(table: pa.Table, source: FileSource, at: datetime) -> pa.Table:
+    """Unreadable rows with a moment each, as they are kept aside."""
+    made = {name: table[name] for name in table.column_names}
+    made[source.changed_at] = _moments(at, _offsets(table, source)).cast(pa.string())
+    made[REMOVED] = pa.array(["false"] * table.num_rows)
+    schema = unreadable_schema(source)
     return pa.table([made[field.name] for field in schema], schema=schema)
 
 
@@ -238,11 +318,11 @@ def delivered(store: Store, source: FileSource, files: list[Any], lower: datetim
             path = Path(folder) / "file"
             if not _is_there(store, f"{source.prefix}{file.name}", file.sha256, path):
                 continue
-            at = file.lower
-            for table in file_source.tables(path, file.name, source):
-                stamped = wanted(_stamped(table, source, at, removed=False), source)
+            for reading in file_source.tables(path, file.name, source):
+                places = reading.numbers - 1
+                stamped = _stamped(reading.rows, source, file.lower, places, removed=False)
+                stamped = wanted(stamped, source)
                 yield stamped.select([*source.key, source.changed_at]).to_pandas()
-                at += table.num_rows * MICROSECOND
 
 
 def _is_there(store: Store, key: str, sha256: str, path: Path) -> bool:

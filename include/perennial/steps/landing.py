@@ -1,8 +1,11 @@
-"""What every landing does, wherever its rows come from: one batch per country, stored, then recorded in one transaction."""
+"""What every landing does, wherever its rows come from: one batch per country, stored, then recorded in one transaction.
+
+Rows that cannot be read are part of their country's batch, in an object of their own.
+"""
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,10 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from perennial.claims import is_path_segment
+from perennial.core.trials import REJECTED_BY, rejected_schema, with_reasons
 from perennial.errors import RegistryError, SourceMismatch
 from perennial.resources import Resources
-from perennial.shell.database import Connection, fetch_one, run, transaction
+from perennial.shell.database import Connection, Json, fetch_one, run, transaction
 from perennial.shell.lake import BatchWriter, LandedFile
+from perennial.shell.values import Reading
 from perennial.spec import SKIP, UNKNOWN_COUNTRY, Source
 
 logger = logging.getLogger(__name__)
@@ -23,13 +28,27 @@ logger = logging.getLogger(__name__)
 SHOWN = 20
 
 
+@dataclass(frozen=True, kw_only=True)
+class Landed:
+    """A country's batch that is written and not stored yet.
+
+    ``flaws``: how many of its unreadable rows have which.
+    """
+
+    file: LandedFile
+    unreadable: LandedFile | None
+    flaws: Mapping[str, int]
+
+
 class Batches:
-    """The batches of a landing while they are written, each to a local file."""
+    """The batches of a landing while they are written, each to a local file, and one for its unreadable rows, if any."""
 
     def __init__(self, source: Source, folder: Path) -> None:
         self.source, self.folder = source, folder
         self.writers: dict[str, BatchWriter] = {}
         self.left_out: Counter[Any] = Counter()
+        self.unreadable: dict[str, BatchWriter] = {}
+        self.flaws: dict[str, Counter[str]] = {}
 
     def write(self, table: pa.Table) -> None:
         """Append rows of any countries, without those that the spec leaves out."""
@@ -37,8 +56,45 @@ class Batches:
         for country, part in by_country(table, self.source):
             self.write_country(country, part)
 
+    def add(self, reading: Reading) -> None:
+        """Append rows of any countries, those that can be read and those that cannot."""
+        self.write(reading.rows)
+        if reading.unreadable.num_rows:
+            kept = with_reasons(reading.unreadable, reading.kinds, reading.reasons)
+            self.write_unreadable(kept)
+
     def write_country(self, country: str, table: pa.Table) -> None:
         """Append rows of one country. Raises SourceMismatch for a code that names no single folder."""
+        self._writer(country).write(table)
+
+    def write_unreadable(self, table: pa.Table) -> None:
+        """Append rows of any countries that cannot be read, as texts with their reasons."""
+        schema = unreadable_schema(self.source)
+        table = table.select(schema.names).cast(schema)
+        self.left_out.update(left_out(table, self.source))
+
+        for country, part in by_country(table, self.source):
+            self._writer(country)
+            if country not in self.unreadable:
+                path = self.folder / f"{country}.unreadable.parquet"
+                self.unreadable[country] = BatchWriter(path, self.source, schema)
+                self.flaws[country] = Counter()
+            self.unreadable[country].write(part)
+            self.flaws[country].update(pc.list_flatten(part[REJECTED_BY]).to_pylist())
+
+    def close(self) -> dict[str, Landed]:
+        """Finish every batch; by country. What was left out is in the log."""
+        self._log_left_out()
+        return {
+            country: Landed(
+                file=writer.close(),
+                unreadable=self.unreadable[country].close() if country in self.unreadable else None,
+                flaws=dict(self.flaws.get(country, {})),
+            )
+            for country, writer in self.writers.items()
+        }
+
+    def _writer(self, country: str) -> BatchWriter:
         if not is_path_segment(country):
             raise SourceMismatch(
                 f"Source {self.source.name} maps a country to {country!r}, which cannot name a folder. "
@@ -46,16 +102,23 @@ class Batches:
             )
         if country not in self.writers:
             self.writers[country] = BatchWriter(self.folder / f"{country}.parquet", self.source)
-        self.writers[country].write(table)
+        return self.writers[country]
 
-    def close(self) -> dict[str, LandedFile]:
-        """Finish every batch; by country. What was left out is in the log."""
-        if self.left_out:
-            shown = ", ".join(f"{value!r} ({rows:,})" for value, rows in self.left_out.most_common(SHOWN))
-            more = ", …" if len(self.left_out) > SHOWN else ""
-            rows = f"{self.left_out.total():,}"
-            logger.info("%s: left out %s rows of other countries: %s%s", self.source.name, rows, shown, more)
-        return {country: writer.close() for country, writer in self.writers.items()}
+    def _log_left_out(self) -> None:
+        if not self.left_out:
+            return
+
+        named = self.left_out.most_common(SHOWN)
+        shown = ", ".join(f"{value!r} ({rows:,})" for value, rows in named)
+        more = ", …" if len(self.left_out) > SHOWN else ""
+        rows = f"{self.left_out.total():,}"
+        text = "%s: left out %s rows of other countries: %s%s"
+        logger.info(text, self.source.name, rows, shown, more)
+
+
+def unreadable_schema(source: Source) -> pa.Schema:
+    """The columns of rows that cannot be read: all of the source's as texts, and the reasons."""
+    return rejected_schema(pa.schema([(column.name, pa.string()) for column in source.columns]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +132,7 @@ class Landing:
     lower: datetime
     upper: datetime
     clock: datetime
-    batches: dict[str, LandedFile]
+    batches: dict[str, Landed]
     files: tuple[dict[str, Any], ...] = ()
     rechecked: tuple[datetime, datetime] | None = None
 
@@ -85,9 +148,15 @@ def by_country(table: pa.Table, source: Source) -> Iterator[tuple[str, pa.Table]
 
 
 def country_of(source: Source, value: Any) -> str | None:
-    """The code that the spec has for a value of the country column; None where it leaves the row out."""
+    """The code that the spec has for a value of the country column; None where it leaves the row out.
+
+    Of a row that cannot be read the value is a text, also where the column holds numbers.
+    """
     is_left_out = source.other_countries == SKIP and value is not None
-    return source.countries.get(value, None if is_left_out else UNKNOWN_COUNTRY)
+    codes = source.countries
+    if isinstance(value, str) and value not in codes:
+        codes = {str(name): code for name, code in codes.items()}
+    return codes.get(value, None if is_left_out else UNKNOWN_COUNTRY)
 
 
 def left_out(table: pa.Table, source: Source) -> dict[Any, int]:
@@ -113,27 +182,50 @@ def cursor_of(database: Connection, source: Source, clock: datetime) -> datetime
     return fetch_one(database, "cursor_of", source=source.name).position  # type: ignore[no-any-return]
 
 
+def stored(resources: Resources, source: Source, country: str, batch: Landed) -> dict[str, Any]:
+    """Store a batch's objects; returns what the ledger says of them."""
+    file, aside = batch.file, batch.unreadable
+    key = f"lake/{source.name}/{country}/{file.sha256}.parquet"
+    resources.store.put_file(key, file.path)
+    facts: dict[str, Any] = {
+        "rows": file.rows, "event_min": file.event_min, "event_max": file.event_max, "object_key": key, "sha256": file.sha256,
+        "size": file.size, "unreadable_rows": 0, "unreadable": Json(dict(batch.flaws)), "unreadable_key": None,
+        "unreadable_sha256": None, "unreadable_size": None,
+    }  # fmt: skip
+    if aside is None:
+        return facts
+    key = f"quarantine/{source.name}/{country}/{aside.sha256}.parquet"
+    resources.store.put_file(key, aside.path)
+    found = {"rows": aside.rows, "key": key, "sha256": aside.sha256, "size": aside.size}
+    return facts | {f"unreadable_{name}": value for name, value in found.items()}
+
+
 def record(resources: Resources, database: Connection, source: Source, landing: Landing) -> dict[str, int]:
-    """Store the batches' objects, then record batches, files and the cursor's move together; returns rows by country.
+    """Store the batches' objects, then record batches, files and the cursor's move together; returns readable rows by country.
 
     Raises RegistryError when the cursor has moved meanwhile.
     """
-    keys = {country: f"lake/{source.name}/{country}/{file.sha256}.parquet" for country, file in landing.batches.items()}
-    for country, file in landing.batches.items():
-        resources.store.put_file(keys[country], file.path)
+    facts_of = {country: stored(resources, source, country, batch) for country, batch in landing.batches.items()}
     bounds = {"lower": landing.lower, "upper": landing.upper}
     with transaction(database):
         if _advance(database, source, landing) != 1:
             raise RegistryError(f"Another landing of {source.name} was faster. Nothing of this one was recorded.")
-        for country, file in landing.batches.items():
-            run(
-                database, "land_batch", source=source.name, country=country, rows=file.rows, event_min=file.event_min,
-                event_max=file.event_max, object_key=keys[country], sha256=file.sha256, size=file.size,
-                is_late=landing.rechecked is not None, **bounds,
-            )  # fmt: skip
+        is_late = landing.rechecked is not None
+        for country, facts in facts_of.items():
+            named = {"source": source.name, "country": country, "is_late": is_late}
+            run(database, "land_batch", **named, **facts, **bounds)
         for facts in landing.files:
             run(database, "pick_up_file", source=source.name, **facts)
-    return {country: file.rows for country, file in landing.batches.items()}
+    _log_unreadable(source, facts_of)
+    return {country: facts["rows"] for country, facts in facts_of.items()}
+
+
+def _log_unreadable(source: Source, facts_of: Mapping[str, Mapping[str, Any]]) -> None:
+    text = "%s/%s: %s rows cannot be read and are kept aside in %s"
+    for country, facts in facts_of.items():
+        if facts["unreadable_rows"]:
+            rows = f"{facts['unreadable_rows']:,}"
+            logger.error(text, source.name, country, rows, facts["unreadable_key"])
 
 
 def _advance(database: Connection, source: Source, landing: Landing) -> int:

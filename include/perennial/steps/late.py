@@ -18,7 +18,9 @@ import pyarrow as pa
 from perennial.resources import Resources
 from perennial.shell import lake, postgres_source
 from perennial.shell.database import Connection, fetch
+from perennial.shell.values import Flags, Reading
 from perennial.spec import Source
+from perennial.steps.landed import changes_of, identity_of
 from perennial.steps.landing import Batches, Landing, record
 
 logger = logging.getLogger(__name__)
@@ -38,8 +40,8 @@ def land_late(
         landed = _landed(resources, database, source, (lower, upper))
         with tempfile.TemporaryDirectory(prefix="perennial-") as folder:
             batches = Batches(source, Path(folder))
-            for table in postgres_source.extract(connection, source, *part):
-                batches.write(_without(table, landed))
+            for reading in postgres_source.extract(connection, source, *part):
+                batches.add(_without(reading, source, landed))
             landing = Landing(lower=lower, upper=upper, clock=clock, batches=batches.close(), rechecked=part)
             found.update(record(resources, database, source, landing))
     if found:
@@ -61,19 +63,23 @@ def intervals(landings: Iterable[Interval], within: Interval) -> Iterator[Interv
 
 def _landed(resources: Resources, database: Connection, source: Source, interval: Interval) -> pd.DataFrame:
     """The changes that the batches of a landing hold. Raises StoreError when one cannot be read: it would land twice."""
-    identity = [*source.key, source.changed_at]
-    held = [lake.schema_of(source).empty_table().select(identity)]
+    held = [lake.schema_of(source).empty_table().select([*source.key, source.changed_at])]
     lower, upper = interval
     for batch in fetch(database, "landed_beside", source=source.name, lower=lower, upper=upper, country="", seq=0):
-        file = lake.open_batch(resources.store, batch.object_key, batch.sha256)
-        held.append(file.read(columns=identity, use_threads=False).select(identity).cast(held[0].schema))
+        held += changes_of(resources, source, batch)
     found: pd.DataFrame = pa.concat_tables(held).drop_null().to_pandas()
     return found.drop_duplicates()
 
 
-def _without(table: pa.Table, landed: pd.DataFrame) -> pa.Table:
+def _without(reading: Reading, source: Source, landed: pd.DataFrame) -> Reading:
     """The rows that have not landed. One without a key cannot be told from another: it is left out."""
-    identity = table.select(list(landed.columns))
-    sides = identity.to_pandas().merge(landed, how="left", indicator="side")["side"]
-    has_key = ~identity.to_pandas().isna().any(axis=1)
-    return table.filter(pa.array(((sides == "left_only") & has_key).to_numpy().astype(bool)))
+    aside = identity_of(reading.unreadable, source)
+    return reading.only(_is_new(reading.rows, landed), _is_new(aside, landed))
+
+
+def _is_new(rows: pa.Table, landed: pd.DataFrame) -> Flags:
+    identity = rows.select(list(landed.columns)).to_pandas()
+    sides = identity.merge(landed, how="left", indicator="side")["side"]
+    has_key = ~identity.isna().any(axis=1)
+    found: Flags = ((sides == "left_only") & has_key).to_numpy().astype(bool)
+    return found

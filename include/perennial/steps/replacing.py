@@ -14,17 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from perennial.core.trials import conformed
+from perennial.core.trials import REASON, REJECTED_BY, conformed
 from perennial.errors import RequestError, StoreError
 from perennial.resources import Resources
 from perennial.shell import lake, postgres_source
 from perennial.shell.database import Connection, connect, fetch, fetch_one, run, transaction
+from perennial.shell.values import NO_VALUE, Raw, Reading, only_rows, reading, required_columns
 from perennial.spec import QUARANTINE, QUARANTINE_BATCH, UNKNOWN_COUNTRY, FileSource, Source
 from perennial.steps.decisions import batch_of, name_of, note, short_name
-from perennial.steps.landing import Batches, country_of
+from perennial.steps.landed import changes_of, identity_of, unreadable_rows
+from perennial.steps.landing import Batches, country_of, stored
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +49,8 @@ def extract_anew(resources: Resources, source: Source, country: str, seq: int, p
         batch = _retired(database, source, country, seq, "extract again", person, reason)
         others, unread = _landed_beside(resources, database, source, batch)
         with postgres_source.connected(resources.source_dsn(source.connection), source) as connection:
-            tables = postgres_source.extract(connection, source, batch.lower, batch.upper)
-            made = _land(resources, database, source, batch, _without(tables, source, batch, others, unread))
+            readings = postgres_source.extract(connection, source, batch.lower, batch.upper)
+            made = _land(resources, database, source, batch, _without(readings, source, batch, others, unread))
         if not made:
             raise RequestError(
                 f"The table of source {source.name} holds no change of batch {country} {seq} any more. It stays."
@@ -56,24 +59,36 @@ def extract_anew(resources: Resources, source: Source, country: str, seq: int, p
     return made
 
 
-def assign_anew(resources: Resources, source: Source, seq: int, person: str, reason: str) -> list[Any]:
-    """Give the rows of a batch of unknown countries to those that the spec knows by now; returns the batches that replace it.
+def assign_anew(resources: Resources, source: Source, batch: Any, person: str, reason: str) -> list[Any]:
+    """Land a held batch's rows as today's spec reads them: those of unknown countries under the countries that it knows by
+    now, those that could not be read as what they are by now. Returns the batches that replace it.
 
-    None, and nothing is changed, where it still knows none of them, or the batch cannot be read.
+    None, and nothing is changed, where it still knows no more, or the batch cannot be read.
     """
     source = replace(source, other_countries=QUARANTINE)  # what has landed is not left out any more
     with closing(connect(resources.database)) as database, transaction(database):
-        batch = fetch_one(database, "batch_of", source=source.name, country=UNKNOWN_COUNTRY, seq=seq)
         try:
-            values = countries_in(resources, source, batch)
+            if not _knows_more(resources, source, batch):
+                return []
         except (StoreError, pa.ArrowInvalid):
             return []
-        if not any(country_of(source, value) != UNKNOWN_COUNTRY for value in values):
-            return []
-        batch = _retired(database, source, UNKNOWN_COUNTRY, seq, "validate again", person, reason)
+        batch = _retired(database, source, batch.country, batch.seq, "validate again", person, reason)
         made = _land(resources, database, source, batch, _stored(resources, source, batch))
-    logger.info("%s/%s %s was given to the countries of its rows: %s", source.name, UNKNOWN_COUNTRY, seq, _names(made))
+    logger.info("%s/%s %s was read again by today's spec: %s", source.name, batch.country, batch.seq, _names(made))
     return made
+
+
+def _knows_more(resources: Resources, source: Source, batch: Any) -> bool:
+    """Whether the spec knows a country of a batch of unknown ones, or can read a row that it could not."""
+    if batch.country == UNKNOWN_COUNTRY:
+        values = countries_in(resources, source, batch)
+        if any(country_of(source, value) != UNKNOWN_COUNTRY for value in values):
+            return True
+    for table in unreadable_rows(resources, source, batch):
+        names = table[source.country].to_pylist() if batch.country == UNKNOWN_COUNTRY else []
+        if _retyped(table, source).rows.num_rows or any(country_of(source, name) != UNKNOWN_COUNTRY for name in names):
+            return True
+    return False
 
 
 def countries_in(resources: Resources, source: Source, batch: Any) -> dict[Any, int]:
@@ -108,8 +123,7 @@ def _landed_beside(resources: Resources, database: Connection, source: Source, b
     held, unread = [lake.schema_of(source).empty_table().select(identity)], set()
     for other in fetch(database, "landed_beside", **named, lower=batch.lower, upper=batch.upper):
         try:
-            file = lake.open_batch(resources.store, other.object_key, other.sha256)
-            held.append(file.read(columns=identity, use_threads=False).select(identity).cast(held[0].schema))
+            held += changes_of(resources, source, other)
         except (StoreError, pa.ArrowInvalid) as error:
             logger.warning("What batch %s %s holds is taken to be all rows of its country: %s", other.country, other.seq, error)
             unread.add(other.country)
@@ -117,40 +131,65 @@ def _landed_beside(resources: Resources, database: Connection, source: Source, b
 
 
 def _without(
-    tables: Iterable[pa.Table], source: Source, batch: Any, others: pd.DataFrame, unread: set[str]
-) -> Iterator[pa.Table]:
-    """The rows of some tables that no other batch holds. One without a key cannot be told, and is its country's."""
-    for table in tables:
-        countries = np.array([country_of(source, value) for value in table[source.country].to_pylist()], dtype=object)
-        identity, stays = table.select(list(others.columns)), countries == batch.country
-        told = np.logical_and.reduce([column.is_valid().to_numpy() for column in identity.columns])
-        sides = identity.filter(pa.array(told)).to_pandas().merge(others, how="left", indicator="side")
-        stays[told] = (sides["side"] == "left_only").to_numpy() & ~np.isin(countries[told], sorted(unread))
-        yield table.filter(pa.array(stays.astype(bool)))
+    readings: Iterable[Reading], source: Source, batch: Any, others: pd.DataFrame, unread: set[str]
+) -> Iterator[Reading]:
+    """The rows that no other batch holds. One without a key cannot be told, and is its country's."""
+    for each in readings:
+        identity = each.rows.select(list(others.columns))
+        stays = _is_own(identity, each.rows[source.country], source, batch, others, unread)
+        texts = identity_of(each.unreadable, source).select(list(others.columns))
+        kept = _is_own(texts, each.unreadable[source.country], source, batch, others, unread)
+        yield each.only(stays, kept)
 
 
-def _stored(resources: Resources, source: Source, batch: Any) -> Iterator[pa.Table]:
+def _is_own(
+    identity: pa.Table, names: pa.ChunkedArray, source: Source, batch: Any, others: pd.DataFrame, unread: set[str]
+) -> npt.NDArray[np.bool_]:
+    countries = np.array([country_of(source, value) for value in names.to_pylist()], dtype=object)
+    stays = countries == batch.country
+    told = np.logical_and.reduce([column.is_valid().to_numpy() for column in identity.columns])
+    sides = identity.filter(pa.array(told)).to_pandas().merge(others, how="left", indicator="side")
+    stays[told] = (sides["side"] == "left_only").to_numpy() & ~np.isin(countries[told], sorted(unread))
+    own: npt.NDArray[np.bool_] = stays.astype(bool)
+    return own
+
+
+def _stored(resources: Resources, source: Source, batch: Any) -> Iterator[Reading]:
+    """What a batch holds, as today's spec reads it."""
     file, wanted = lake.open_batch(resources.store, batch.object_key, batch.sha256), lake.schema_of(source)
-    for finding in conformed(file.schema_arrow, wanted):
+    for finding in conformed(file.schema_arrow, wanted) if batch.rows else []:
         if finding.severity == QUARANTINE_BATCH:
             raise RequestError(f"Batch {source.name}/{batch.country} {batch.seq} is from before the spec's change: {finding}.")
-    for table in lake.tables(file, TABLE_ROWS, wanted.names):
-        yield table.cast(wanted)
+    for table in lake.tables(file, TABLE_ROWS, wanted.names) if batch.rows else []:
+        yield only_rows(table.cast(wanted))
+    for table in unreadable_rows(resources, source, batch):
+        yield _retyped(table, source)
 
 
-def _land(resources: Resources, database: Connection, source: Source, batch: Any, tables: Iterable[pa.Table]) -> list[Any]:
+def _retyped(table: pa.Table, source: Source) -> Reading:
+    """Unreadable rows as today's spec reads them; what it still cannot read keeps its reason."""
+    texts = {column.name: table[column.name].combine_chunks() for column in source.columns}
+    is_file = isinstance(source, FileSource)
+    required = required_columns(source, source.columns) if is_file else []
+    made = reading(Raw(columns=texts), source.columns, required, NO_VALUE if is_file else ())
+    places = pa.array(made.unreadable_numbers)
+    kinds, reasons = (table[name].take(places).to_pylist() for name in (REJECTED_BY, REASON))
+    return replace(made, kinds=kinds, reasons=reasons)
+
+
+def _land(
+    resources: Resources, database: Connection, source: Source, batch: Any, readings: Iterable[Reading]
+) -> list[Any]:  # fmt: skip
     """Store rows by country and record them in the batch's place."""
     with tempfile.TemporaryDirectory(prefix="perennial-") as folder:
         batches, made = Batches(source, Path(folder)), []
-        for table in tables:
-            batches.write(table)
-        for country, file in sorted(batches.close().items()):
-            key = f"lake/{source.name}/{country}/{file.sha256}.parquet"
-            resources.store.put_file(key, file.path)
+        for each in readings:
+            batches.add(each)
+        for country, landed in sorted(batches.close().items()):
+            facts = stored(resources, source, country, landed)
             made += fetch(
-                database, "replace_batch", source=source.name, country=country, rows=file.rows, event_min=file.event_min,
-                event_max=file.event_max, object_key=key, sha256=file.sha256, size=file.size,
-                replaced_country=batch.country, replaced_seq=batch.seq,
+                database, "replace_batch", source=source.name, country=country, **facts, replaced_country=batch.country,
+                replaced_seq=batch.seq,
             )  # fmt: skip
     return made
 

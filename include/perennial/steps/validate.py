@@ -111,9 +111,13 @@ def _unknown_countries(resources: Resources, source: Source, batch: Any) -> Verd
         counts = countries_in(resources, source, batch)
     except (StoreError, pa.ArrowInvalid) as error:
         return could_not_run(error)
-    named = ", ".join(f"{'none' if value is None else repr(value)} ({number:,})" for value, number in [*counts.items()][:SHOWN])
+    named = [f"{'none' if value is None else repr(value)} ({number:,})" for value, number in counts.items()]
+    said = [f"{', '.join(named[:SHOWN])}{', …' if len(named) > SHOWN else ''}"] if named else []
+    if batch.unreadable_rows:
+        flaws = ", ".join(f"{flaw} ({number:,})" for flaw, number in [*batch.unreadable.items()][:SHOWN])
+        said.append(f"{batch.unreadable_rows:,} rows that cannot be read: {flaws}")
     text = (
-        f"Countries unknown to the source, with their rows: {named}{', …' if len(counts) > SHOWN else ''}. "
+        f"Countries unknown to the source, with their rows: {'; '.join(said)}. "
         f"Mend the rows, or add them to countries at {source.where} and validate the batch again."
     )
     return verdict_of([Finding(expectation="country", columns=(), severity=QUARANTINE_BATCH, success=False, rows=0, text=text)])
@@ -157,7 +161,7 @@ def _slices(bench: Bench, batch: Any) -> Iterator[Slice]:
     file = lake.open_batch(bench.resources.store, batch.object_key, batch.sha256)
     wanted = lake.schema_of(bench.source)
     columns = conformed(file.schema_arrow, wanted)
-    trial = Trial(bench.source, bench.checks(batch), bench.suite.rules)
+    trial = Trial(bench.source, bench.checks(batch), bench.suite.rules, batch.unreadable_rows, batch.unreadable)
     path = bench.folder / f"{batch.country}-{batch.seq}"
     opened = Open(batch=batch, file=file, path=path, trial=trial, columns=columns)
     left = file.metadata.num_rows

@@ -189,16 +189,18 @@ CROSS JOIN LATERAL compactions_in_force(c.source, c.country, 2147483647) AS f OR
 
 -- audit_batches: every batch that was not replaced, by source and landing: a replaced one's object may be what was lost
 SELECT b.source, b.country, b.seq, b.lower, b.upper, b.rows, b.object_key, b.sha256, b.size, s.accepted_rows, s.accepted_key,
-       s.accepted_sha256, s.rejected_rows, s.rejected_key, s.rejected_sha256
+       s.accepted_sha256, s.rejected_rows, s.rejected_key, s.rejected_sha256, b.unreadable_rows, b.unreadable_key,
+       b.unreadable_sha256
 FROM batches AS b LEFT JOIN splits AS s USING (source, country, seq) LEFT JOIN replaced AS r USING (source, country, seq)
 WHERE r.by IS NULL ORDER BY b.source, b.lower, b.upper, b.country, b.seq;
 
 -- audit_balance: rule 7: rows by country: what was landed, and what became of it
-SELECT b.source, b.country, sum(b.rows)::bigint AS landed,
-       coalesce(sum(b.rows) FILTER (WHERE b.state = 'landed'), 0)::bigint AS undecided,
+SELECT b.source, b.country, sum(b.rows + b.unreadable_rows)::bigint AS landed,
+       coalesce(sum(b.rows + b.unreadable_rows) FILTER (WHERE b.state = 'landed'), 0)::bigint AS undecided,
        coalesce(sum(r.rows) FILTER (WHERE b.state = 'accepted'), 0)::bigint AS accepted,
-       (coalesce(sum(b.rows) FILTER (WHERE b.state = 'quarantined'), 0)
-        + coalesce(sum(s.rejected_rows) FILTER (WHERE b.state IN ('accepted', 'retracted')), 0))::bigint AS quarantined,
+       (coalesce(sum(b.rows + b.unreadable_rows) FILTER (WHERE b.state = 'quarantined'), 0)
+        + coalesce(sum(coalesce(s.rejected_rows, 0) + b.unreadable_rows) FILTER (WHERE b.state IN ('accepted', 'retracted')), 0)
+       )::bigint AS quarantined,
        coalesce(sum(r.rows) FILTER (WHERE b.state = 'retracted'), 0)::bigint AS retracted
 FROM batches AS b JOIN readable AS r USING (source, country, seq) LEFT JOIN splits AS s USING (source, country, seq)
 GROUP BY b.source, b.country ORDER BY b.source, b.country;

@@ -8,9 +8,10 @@ FROM files AS f WHERE source = %(source)s ORDER BY name, revision DESC;
 SELECT clock_timestamp() AS clock;
 
 -- pick_up_file: the next revision of a file
-INSERT INTO files (source, name, revision, state, reason, stamp, modified_at, size, sha256, rows, left_out, removed, lower, upper)
+INSERT INTO files (source, name, revision, state, reason, stamp, modified_at, size, sha256, rows, unreadable,
+                   left_out, removed, lower, upper)
 VALUES (%(source)s, %(name)s, %(revision)s, %(state)s, %(reason)s, %(stamp)s, %(modified)s, %(size)s, %(sha256)s, %(rows)s,
-        %(left_out)s, %(removed)s, %(lower)s, %(upper)s);
+        %(unreadable_rows)s, %(left_out)s, %(removed)s, %(lower)s, %(upper)s);
 
 -- intervals_of_file: from when to when each landed revision of a file was picked up
 SELECT lower, upper FROM files WHERE source = %(source)s AND name = %(name)s AND state = 'landed' ORDER BY revision;
@@ -27,11 +28,11 @@ ORDER BY b.country, b.seq;
 
 -- audit_files: rule 6: what a landing's files hold is what its batches hold, and no file is landed twice with the same bytes
 WITH landings AS (
-    SELECT b.source, b.lower, b.upper, sum(b.rows) AS rows
+    SELECT b.source, b.lower, b.upper, sum(b.rows + b.unreadable_rows) AS rows
     FROM batches AS b LEFT JOIN replaced AS r USING (source, country, seq) WHERE r.by IS NULL
     GROUP BY b.source, b.lower, b.upper),
 compared AS (
-    SELECT l.source, l.upper, l.rows, coalesce(sum(f.rows - f.left_out + f.removed), 0) AS said
+    SELECT l.source, l.upper, l.rows, coalesce(sum(f.rows + f.unreadable - f.left_out + f.removed), 0) AS said
     FROM landings AS l
     LEFT JOIN files AS f ON f.source = l.source AND f.state = 'landed' AND f.lower >= l.lower AND f.lower < l.upper
     WHERE EXISTS (SELECT FROM files WHERE source = l.source) GROUP BY l.source, l.lower, l.upper, l.rows),
@@ -44,7 +45,7 @@ FROM compared WHERE rows <> said
 UNION ALL
 SELECT f.source, concat('the rows of its file ', f.name, ', revision ', f.revision, ', are in no batch')
 FROM files AS f
-WHERE f.rows - f.left_out + f.removed > 0 AND NOT EXISTS (
+WHERE f.rows + f.unreadable - f.left_out + f.removed > 0 AND NOT EXISTS (
     SELECT FROM batches AS b WHERE b.source = f.source AND b.lower <= f.lower AND f.upper <= b.upper)
 UNION ALL
 SELECT source, concat('its file ', name, ', revision ', revision, ', shares its interval with another') FROM chains

@@ -9,9 +9,10 @@ UPDATE cursors SET position = %(upper)s, clock = %(clock)s WHERE source = %(sour
 
 -- land_batch: the next batch of a source and country
 INSERT INTO batches (source, country, seq, lower, upper, previous_upper, rows, event_min, event_max, object_key, sha256, size,
-                     is_late)
+                     is_late, unreadable_rows, unreadable, unreadable_key, unreadable_sha256, unreadable_size)
 SELECT %(source)s, %(country)s, coalesce(last.seq, 0) + 1, %(lower)s, %(upper)s, last.reach, %(rows)s,
-       %(event_min)s, %(event_max)s, %(object_key)s, %(sha256)s, %(size)s, %(is_late)s
+       %(event_min)s, %(event_max)s, %(object_key)s, %(sha256)s, %(size)s, %(is_late)s,
+       %(unreadable_rows)s, %(unreadable)s, %(unreadable_key)s, %(unreadable_sha256)s, %(unreadable_size)s
 FROM (SELECT 1) AS one
 LEFT JOIN (SELECT seq, reach FROM batches WHERE source = %(source)s AND country = %(country)s ORDER BY seq DESC LIMIT 1)
     AS last ON true
@@ -21,7 +22,7 @@ RETURNING seq;
 SELECT position FROM cursors WHERE source = %(source)s FOR UPDATE;
 
 -- landed_beside: what else came with a batch's landing, as far as it was not replaced
-SELECT b.source, b.country, b.seq, b.object_key, b.sha256 FROM batches AS b
+SELECT b.source, b.country, b.seq, b.object_key, b.sha256, b.unreadable_key, b.unreadable_sha256 FROM batches AS b
 WHERE b.source = %(source)s AND b.lower = %(lower)s AND b.upper = %(upper)s
   AND (b.country, b.seq) <> (%(country)s, %(seq)s)
   AND (SELECT count(*) FROM batches AS r
@@ -34,26 +35,32 @@ WHERE source = %(source)s AND country = %(country)s AND seq = %(seq)s AND state 
 
 -- replace_batch: a country's next batch holds changes of one that was retired, over the same interval
 INSERT INTO batches (source, country, seq, lower, upper, previous_upper, rows, event_min, event_max, object_key, sha256, size,
-                     replaces_country, replaces_seq)
+                     unreadable_rows, unreadable, unreadable_key, unreadable_sha256, unreadable_size, replaces_country, replaces_seq)
 SELECT b.source, %(country)s, coalesce(last.seq, 0) + 1, b.lower, b.upper, last.reach, %(rows)s, %(event_min)s, %(event_max)s,
-       %(object_key)s, %(sha256)s, %(size)s, b.country, b.seq
+       %(object_key)s, %(sha256)s, %(size)s, %(unreadable_rows)s, %(unreadable)s, %(unreadable_key)s, %(unreadable_sha256)s,
+       %(unreadable_size)s, b.country, b.seq
 FROM batches AS b
 LEFT JOIN (SELECT seq, reach FROM batches WHERE source = %(source)s AND country = %(country)s ORDER BY seq DESC LIMIT 1)
     AS last ON true
 WHERE b.source = %(source)s AND b.country = %(replaced_country)s AND b.seq = %(replaced_seq)s
-RETURNING country, seq, rows, upper, event_min, event_max, object_key, sha256, state, reason, source;
+RETURNING country, seq, rows, upper, event_min, event_max, object_key, sha256, state, reason, source, unreadable_rows,
+          unreadable, unreadable_key, unreadable_sha256;
 
 -- undecided_batches: landed, not validated yet, each country's in their order
-SELECT source, country, seq, rows, upper, event_min, event_max, object_key, sha256, state, reason FROM batches
+SELECT source, country, seq, rows, upper, event_min, event_max, object_key, sha256, state, reason, unreadable_rows, unreadable,
+       unreadable_key, unreadable_sha256
+FROM batches
 WHERE source = %(source)s AND state = 'landed' ORDER BY country, seq;
 
 -- held_batches: kept aside, of one country and number or of all
-SELECT source, country, seq, rows, upper, event_min, event_max, object_key, sha256, state, reason FROM batches
+SELECT source, country, seq, rows, upper, event_min, event_max, object_key, sha256, state, reason, unreadable_rows, unreadable,
+       unreadable_key, unreadable_sha256
+FROM batches
 WHERE source = %(source)s AND state = 'quarantined' AND country = coalesce(%(country)s, country)
   AND seq = coalesce(%(seq)s, seq)
 ORDER BY country, seq;
 
--- kept_aside: batches that are held, and the newest ones with rejected rows; of one country and number, or of all
+-- kept_aside: batches that are held, and the newest ones with rejected or unreadable rows; of one country and number, or of all
 WITH wanted AS (
     SELECT source, country, seq FROM batches
     WHERE source = %(source)s AND state = 'quarantined' AND country = coalesce(%(country)s, country)
@@ -64,8 +71,14 @@ WITH wanted AS (
        AND event_max IS NOT NULL
      ORDER BY event_max DESC LIMIT %(number)s)
     UNION
+    (SELECT source, country, seq FROM batches
+     WHERE source = %(source)s AND unreadable_rows > 0 AND country = coalesce(%(country)s, country)
+       AND seq = coalesce(%(seq)s, seq)
+     ORDER BY upper DESC LIMIT %(number)s)
+    UNION
     SELECT source, country, seq FROM batches WHERE source = %(source)s AND country = %(country)s AND seq = %(seq)s)
 SELECT b.country, b.seq, b.state, b.reason, b.landed_at, b.rows, b.event_min, b.event_max, b.object_key, b.sha256,
+       b.unreadable_rows, b.unreadable, b.unreadable_key, b.unreadable_sha256,
        s.rejected_rows, s.rejections, s.rejected_key, s.rejected_sha256, r.by AS replaced_by, last.decision, last.person,
        last.reason AS decided_because
 FROM wanted AS w JOIN batches AS b USING (source, country, seq) LEFT JOIN splits AS s USING (source, country, seq)
@@ -117,6 +130,7 @@ ORDER BY seq DESC LIMIT %(number)s;
 
 -- batch_of: one batch as it stands
 SELECT b.source, b.country, b.seq, b.state, b.reason, b.rows, b.lower, b.upper, b.object_key, b.sha256, s.accepted_rows,
+       b.unreadable_rows, b.unreadable, b.unreadable_key, b.unreadable_sha256,
        b.report -> 'profile' ? 'rows' AS is_validated, (
            SELECT string_agg(anew.country || ' ' || anew.seq, ', ' ORDER BY anew.country) FROM batches AS anew
            WHERE anew.source = b.source AND anew.replaces_country = b.country AND anew.replaces_seq = b.seq) AS replaced_by

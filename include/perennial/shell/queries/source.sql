@@ -52,3 +52,7 @@ SELECT EXISTS (
     JOIN pg_index AS i ON i.indrelid = a.attrelid AND i.indkey[0] = a.attnum AND i.indisvalid AND i.indpred IS NULL
     JOIN pg_class AS k ON k.oid = i.indexrelid JOIN pg_am AS m ON m.oid = k.relam
     WHERE a.attrelid = %(table)s::regclass AND a.attname = %(column)s AND m.amname = 'btree') AS is_indexed;
+
+-- exact_texts: until the transaction ends, moments come as texts in UTC, year first, and numbers with all their digits
+SELECT set_config('timezone', 'UTC', true), set_config('datestyle', 'ISO, YMD', true),
+       set_config('extra_float_digits', '3', true);
