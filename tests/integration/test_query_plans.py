@@ -67,7 +67,7 @@ FACTS = {
     "starts": [NOW.date()], "versions": [], "held": ["", ""], "replaced_country": "C04", "replaced_seq": 999, "days": 30,
     "decided_at": NOW, "page": "k", "is_late": False, "server": "1/1", "seen_at": NOW, "open_since": NOW,
     "ahead": timedelta(0), "recheck_from": None,
-    "decided_at": NOW, "page": "k", "unreadable": Json({}), "unreadable_key": None, "unreadable_rows": 0,
+    "unreadable": Json({}), "unreadable_key": None, "unreadable_rows": 0,
     "unreadable_sha256": None, "unreadable_size": None,
 }  # fmt: skip
 OWN = {
