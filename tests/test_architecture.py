@@ -34,7 +34,7 @@ CATCH_ALL = {
     "steps/validate.py:decide": "a suite that cannot be built counts as failed",
     "steps/tell.py:tell": "whatever happens to a message, a run's result is its own",
     "steps/train.py:_isolated": "the one place where a cell's error is kept from the others",
-    "steps/worker.py:_trained": "the process answers with its error instead of dying of it",
+    "shell/child.py:_answer": "the process answers with its error instead of dying of it",
     "steps/verifier.py:_answer": "the process answers with its error instead of dying of it",
 }
 BY_HAND = {"hold": "a person's act, not a step's: whatever people hold cells with is to call it"}
