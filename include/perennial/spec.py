@@ -280,6 +280,7 @@ class Checks:
     ``copies``: what happens to rows like an earlier row in all but key and ``changed_at``, under a key not seen before.
     WARN looks within the batch; REJECT_ROW and QUARANTINE_BATCH also into the accepted ones of the same time.
     ``max_future``: how far an event may lie ahead of the source's clock. ``max_text``: characters of a text.
+    ``time_limit``: how long a batch's validation may take; one that meets it twice is kept aside.
     """
 
     volume: Limit = Limit(2.0, 20.0)
@@ -290,6 +291,7 @@ class Checks:
     copies: str = WARN
     max_future: timedelta = timedelta(days=1)
     max_text: int = 10_000
+    time_limit: timedelta = timedelta(minutes=10)
 
     def faults(self, where: str) -> list[Fault]:
         """Every limit that cannot be used."""
@@ -300,6 +302,7 @@ class Checks:
             (self.memory >= 1, f"memory is {self.memory}", "Give at least 1 batch."),
             (self.max_text >= 1, f"max_text is {self.max_text}", "Give e.g. 10_000."),
             (self.max_future >= timedelta(0), "max_future is negative", "Give e.g. Days(1)."),
+            (_is_span(self.time_limit), "time_limit is not a positive span", "Write e.g. time_limit=Minutes(10)."),
         ]
         checks += [(isinstance(limit, Limit), f"{name} is not a Limit", "Write Limit(2.0).") for name, limit in limits.items()]
         return [Fault(where=where, what=f"checks: {what}", fix=fix) for passed, what, fix in checks if not passed]

@@ -51,6 +51,11 @@ class Ended:
         """Whether somebody told it to stop, who will not have it replaced."""
         return self.exit_code in (-signal.SIGTERM, 128 + signal.SIGTERM) and self.answer is None
 
+    @property
+    def is_done(self) -> bool:
+        """Whether its work has returned."""
+        return self.answer is not None and self.answer[0] == DONE
+
     def result(self) -> Any:
         """What its work returned. Raises Refused, RegistryError or PerennialError where the work raised."""
         if self.answer is None:
