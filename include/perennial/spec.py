@@ -271,10 +271,13 @@ class Limit:
 class Checks:
     """How a batch is compared with its country's accepted past. Deviations are effect sizes beyond what the number of rows
     explains; most only warn, because a surprising batch is rarely a wrong one, and a held one keeps its country waiting.
+    What the next batch shows, too, is no surprise any more: both are accepted. A flood and another scale need a day for that.
 
     ``volume``: factor between the rows of a day and those of the same weekday lately and of the same season a year ago;
     only too many rows quarantine: what is missing may still come.
-    ``shares``: of nulls and categories, as Cohen's h beyond all of the last ``memory`` batches.
+    ``shares``: of nulls and categories, as Cohen's h beyond all of the last ``memory`` batches. Fewer nulls only warn.
+    ``scale``: factor between a number column's quartiles and those of the last ``memory`` batches: prices in cents. It
+    quarantines where most of the batch is beyond it.
     ``freshness``: how many times longer than ever the newest event has been waited for.
     ``max_rejected``: the share of rejected rows above which the whole batch is kept aside.
     ``copies``: what happens to rows like an earlier row in all but key and ``changed_at``, under a key not seen before.
@@ -285,6 +288,7 @@ class Checks:
 
     volume: Limit = Limit(2.0, 20.0)
     shares: Limit = Limit(0.3, 1.5)
+    scale: Limit = Limit(3.0, 8.0)
     freshness: Limit = Limit(3.0)
     memory: int = 20
     max_rejected: float = 0.2
@@ -295,7 +299,7 @@ class Checks:
 
     def faults(self, where: str) -> list[Fault]:
         """Every limit that cannot be used."""
-        limits = {"volume": self.volume, "shares": self.shares, "freshness": self.freshness}
+        limits = {"volume": self.volume, "shares": self.shares, "scale": self.scale, "freshness": self.freshness}
         checks = [
             (0 <= self.max_rejected <= 1, f"max_rejected {self.max_rejected} is no share", "Give e.g. 0.2."),
             (self.copies in SEVERITIES, f"unknown severity {self.copies!r}", f"Use {', '.join(SEVERITIES.values())}."),

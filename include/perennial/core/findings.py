@@ -7,13 +7,15 @@ from typing import Any
 
 from perennial.spec import QUARANTINE_BATCH, REJECT_ROW, WARN
 
+Subject = tuple[str, tuple[str, ...]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     """An expectation or check over a whole batch: rows looked at, rows that failed it, and what follows where it failed.
 
     ``text`` says in a sentence what no count can. ``kwargs`` and ``description`` are those of a Great Expectations
-    expectation.
+    expectation. ``confirms``: the batch before was kept aside for the same, so it is no surprise any more.
     """
 
     expectation: str
@@ -26,6 +28,17 @@ class Finding:
     text: str = ""
     kwargs: dict[str, Any] = field(default_factory=dict)
     description: str = ""
+    confirms: bool = False
+
+    @property
+    def holds(self) -> bool:
+        """Whether the batch is kept aside for it."""
+        return not self.success and self.severity == QUARANTINE_BATCH
+
+    @property
+    def subject(self) -> Subject:
+        """What it is about, in every batch alike."""
+        return self.expectation, self.columns
 
     def __str__(self) -> str:
         if self.text:

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from perennial.core import copies, profiles
 from perennial.core.expectations import Suite
 from perennial.core.findings import Finding, Verdict, could_not_run, deadly, verdict_of
-from perennial.core.profiles import Past, Profiler
+from perennial.core.profiles import Held, Past, Profiler
 from perennial.core.removals import present
 from perennial.core.trials import Trial, conformed, rejected_schema, with_reasons
 from perennial.errors import NothingToDo, PerennialError, RegistryError, StoreError
@@ -36,6 +36,7 @@ from perennial.shell.lake import BatchWriter, LandedFile
 from perennial.spec import QUARANTINE_BATCH, UNKNOWN_COUNTRY, WARN, Checks, Source
 from perennial.steps import batch_attempts
 from perennial.steps.batch_attempts import BatchKey, Watch, key_of, named
+from perennial.steps.decisions import note
 from perennial.steps.replacing import countries_in
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,9 @@ logger = logging.getLogger(__name__)
 TABLE_ROWS = 400_000
 SHOWN = 20
 OVERLAPPING = 100  # earlier batches that are searched for the originals of copies
+MOST_HELD = 1_000  # batches kept aside that a later one is compared with: of some days, where one comes each few minutes
+SAMPLE = 10_000
+PERENNIAL, CONFIRMED = "perennial", "the next batch, {seq}, looks the same"
 ORPHANED = "The task has gone, and its validation with it."
 STOPPED = "The validation was told to stop."
 
@@ -353,12 +357,52 @@ def _conclude(bench: Bench, opened: Open) -> None:
         _decide(bench, batch, verdict_of(opened.columns), {}, None)
         return
     trial.copies = _copies(bench, opened)
+    trial.contradictions = _contradictions(bench, opened)
     split, profile = None, trial.profiler.profile()
     if len(trial.rejected):
         split, profile = _split(bench, opened)
-    unusual = profiles.compare(profile, batch.upper, _past(bench, batch, profile), trial.checks)
+    past = _past(bench, batch, profile)
+    unusual = profiles.compare(profile, batch.upper, past, trial.checks)
     verdict = verdict_of([*opened.columns, *trial.findings(), *unusual])
-    _decide(bench, batch, verdict, profile, split)
+    freed = _freed(bench, opened, profiles.confirmed(unusual, past)) if verdict.state == "accepted" else []
+    _decide(bench, batch, verdict, profile, split, freed)
+
+
+def _freed(bench: Bench, opened: Open, confirmed: Sequence[Held]) -> list[Any]:
+    """Of the batches that this one confirms those that may be read beside it. One whose rows it may have copied may not: a
+    person decides which of the two is the original."""
+    batch = opened.batch
+    held = [
+        fetch_one(bench.database, "batch_of", source=batch.source, country=batch.country, seq=each.seq) for each in confirmed
+    ]
+    return [
+        each for each in held
+        if each.accepted_rows != 0 and (opened.trial.checks.copies == WARN or not _may_be_copied(bench, opened, each))
+    ]  # fmt: skip
+
+
+def _may_be_copied(bench: Bench, opened: Open, held: Any) -> bool:
+    file, own = lake.open_batch(bench.resources.store, held.object_key, held.sha256), np.concatenate(opened.trial.hashes)
+    names = lake.schema_of(bench.source).names
+    try:
+        return any(np.isin(copies.hashes(table, bench.source), own).any() for table in lake.tables(file, TABLE_ROWS, names))
+    finally:
+        file.close(force=True)
+
+
+def _contradictions(bench: Bench, opened: Open) -> int:
+    """How many rows share key and ``changed_at`` with another one that says otherwise; of very many, by a sample."""
+    trial = opened.trial
+    if not trial.identities:
+        return 0
+    places = np.concatenate(trial.places)
+    found = places[copies.shared(np.concatenate(trial.identities))]
+    found = found[~np.isin(found, trial.rejected)]
+    if len(found) < 2:
+        return 0
+    sample = np.sort(found[:SAMPLE])
+    rows = _rows_at(opened.file, sample)[[column.name for column in bench.source.columns]]
+    return round(copies.contradictions(rows, bench.source) * len(found) / len(sample))
 
 
 def _past(bench: Bench, batch: Any, profile: dict[str, Any]) -> Past:
@@ -370,7 +414,16 @@ def _past(bench: Bench, batch: Any, profile: dict[str, Any]) -> Past:
         batches=tuple((row.upper, row.profile) for row in before if row.profile),
         days={row.day: row.rows for row in days},
         since=since.date() if since else None,
+        held=_held(bench, batch, profiles.last_telling(before)),
     )
+
+
+def _held(bench: Bench, batch: Any, since: int) -> tuple[Held, ...]:
+    rows = fetch(bench.database, "held_profiles", **named(batch), first_seq=since, number=MOST_HELD)
+    held = [
+        Held(seq=row.seq, upper=row.upper, profile=row.profile, surprises=profiles.surprises(row.findings)) for row in rows
+    ]  # fmt: skip
+    return tuple(each for each in held if each.surprises)
 
 
 def _copies(bench: Bench, opened: Open) -> npt.NDArray[np.int64]:
@@ -464,13 +517,19 @@ def _stored(bench: Bench, batch: Any, good: LandedFile, bad: LandedFile) -> dict
 
 
 def _decide(
-    desk: Desk, batch: Any, verdict: Verdict, profile: dict[str, Any], split: dict[str, Any] | None
+    desk: Desk, batch: Any, verdict: Verdict, profile: dict[str, Any], split: dict[str, Any] | None,
+    freed: Sequence[Any] = (),
 ) -> None:  # fmt: skip
-    """Record the verdict and end the attempt, or leave the batch to whoever has decided it meanwhile."""
+    """Record the verdict and end the attempt, or leave the batch to whoever has decided it meanwhile.
+
+    ``freed``: batches that are accepted with it.
+    """
     with transaction(desk.database):
         is_ours = fetch_one(desk.database, "lock_undecided", **named(batch), state=batch.state) is not None
         if is_ours:
             _record(desk.database, batch, verdict, profile, split)
+            for each in freed:
+                _free(desk.database, each, batch)
         run(desk.database, "end_batch_attempt", **named(batch), worker=desk.job.worker)
     batch_attempts.release(desk.database, batch)
     if is_ours:
@@ -488,6 +547,15 @@ def _record(
         run(database, "add_split", **named(batch), **split)
     report = Json(verdict.report(profile))
     run(database, "decide_batch", state=verdict.state, reason=verdict.reason, report=report, **named(batch))
+
+
+def _free(database: Connection, held: Any, batch: Any) -> None:
+    """Accept a batch that the next one confirms, as a person would, unless one has decided it meanwhile."""
+    why = CONFIRMED.format(seq=batch.seq)
+    said = f"Accepted, for {why}. It was kept aside for: {held.reason}"
+    if run(database, "accept_batch", **named(held), reason=said):
+        note(database, held, "accept", PERENNIAL, why)
+        logger.warning("%s/%s batch %s, %s rows: accepted, for %s", *named(held).values(), held.rows, why)
 
 
 def _log(resources: Resources, batch: Any, verdict: Verdict) -> None:

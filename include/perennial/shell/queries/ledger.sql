@@ -139,8 +139,14 @@ VALUES (%(source)s, %(country)s, %(seq)s, %(rows)s, %(accepted_rows)s, %(rejecte
         %(rejected_size)s);
 
 -- recent_profiles: what a country's last accepted batches looked like, newest first
-SELECT upper, report -> 'profile' AS profile FROM batches
+SELECT seq, upper, report -> 'profile' AS profile FROM batches
 WHERE source = %(source)s AND country = %(country)s AND seq < %(seq)s AND state = 'accepted' AND report ? 'profile'
+ORDER BY seq DESC LIMIT %(number)s;
+
+-- held_profiles: what a country's batches that are kept aside since one look like, and for what they are, newest first
+SELECT seq, upper, report -> 'profile' AS profile, report -> 'findings' AS findings FROM batches
+WHERE source = %(source)s AND country = %(country)s AND seq > %(first_seq)s AND seq < %(seq)s AND state = 'quarantined'
+  AND report -> 'profile' ? 'rows'
 ORDER BY seq DESC LIMIT %(number)s;
 
 -- days_seen: rows by day of the events around some days, over a country's accepted batches
