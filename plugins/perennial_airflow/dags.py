@@ -25,13 +25,13 @@ DOCS_DAYS = "How long the page of a decided batch is kept. Those of held batches
 RETRIES = {"retries": 3, "retry_delay": timedelta(seconds=5), "retry_exponential_backoff": 2.0}
 # What never ends blocks the runs behind it. A task that meets its limit is tried again and goes on from what is recorded, so
 # a limit costs little where it was too short. Queries and small files:
-SHORT = {"execution_timeout": timedelta(minutes=15)}
+SHORT: dict[str, Any] = {"execution_timeout": timedelta(minutes=15)}
 # Object after object of the store:
-LONG = {"execution_timeout": timedelta(hours=3)}
+LONG: dict[str, Any] = {"execution_timeout": timedelta(hours=3)}
 # A first landing may read years, and nothing of it is recorded until its end:
-LANDING = {"execution_timeout": timedelta(hours=12)}
+LANDING: dict[str, Any] = {"execution_timeout": timedelta(hours=12)}
 # Batch after batch, each of which has a limit of its own (Checks.time_limit), so only their number makes it long:
-BATCHES = {"execution_timeout": timedelta(hours=6)}
+BATCHES: dict[str, Any] = {"execution_timeout": timedelta(hours=6)}
 # Cell after cell, each of which has a limit of its own (Model.time_limit), and thousands of them may take a day:
 CELLS: dict[str, Any] = {"execution_timeout": None}
 
