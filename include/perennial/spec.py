@@ -441,38 +441,47 @@ class Limit:
 class Checks:
     """How a batch is compared with its country's accepted past. Deviations are effect sizes beyond what the number of rows
     explains; most only warn, because a surprising batch is rarely a wrong one, and a held one keeps its country waiting.
+    What the next batch shows, too, is no surprise any more: both are accepted. A flood and another scale need a day for that.
 
     ``volume``: factor between the rows of a day and those of the same weekday lately and of the same season a year ago;
     only too many rows quarantine: what is missing may still come.
-    ``shares``: of nulls and categories, as Cohen's h beyond all of the last ``memory`` batches.
+    ``shares``: of nulls and categories, as Cohen's h beyond all of the last ``memory`` batches. Fewer nulls only warn.
+    ``scale``: factor between a number column's quartiles and those of the last ``memory`` batches: prices in cents. It
+    quarantines where most of the batch is beyond it.
     ``freshness``: how many times longer than ever the newest event has been waited for.
     ``max_rejected``: the share of rejected rows above which the whole batch is kept aside.
     ``copies``: what happens to rows like an earlier row in all but key and ``changed_at``, under a key not seen before.
     WARN looks within the batch; REJECT_ROW and QUARANTINE_BATCH also into the accepted ones of the same time.
     ``max_future``: how far an event may lie ahead of the source's clock. ``max_text``: characters of a text.
+    ``time_limit``: how long a batch's validation may take; one that meets it twice is kept aside.
     """
 
     volume: Limit = Limit(2.0, 20.0)
     shares: Limit = Limit(0.3, 1.5)
+    scale: Limit = Limit(3.0, 8.0)
     freshness: Limit = Limit(3.0)
     memory: int = 20
     max_rejected: float = 0.2
     copies: str = WARN
     max_future: timedelta = timedelta(days=1)
     max_text: int = 10_000
+    time_limit: timedelta = timedelta(minutes=10)
 
     def faults(self, where: str) -> list[Fault]:
         """Every limit that cannot be used."""
         copies = self.copies if isinstance(self.copies, str) else ""
+        limit = "Write e.g. time_limit=Minutes(10)."
         rejected, severities = shown(self.max_rejected), f"Use {', '.join(SEVERITIES.values())}."
         checks = [
             (is_number_in(self.max_rejected, 0, 1), f"max_rejected {rejected} is no share", "Give e.g. 0.2."),
             (copies in SEVERITIES, f"unknown severity {shown(self.copies)}", severities),
             (is_count(self.memory, 1), f"memory is {shown(self.memory)}", "Give at least 1 batch."),
             (is_count(self.max_text, 1), f"max_text is {shown(self.max_text)}", "Give e.g. 10_000."),
+            (is_span(self.time_limit), f"time_limit {shown(self.time_limit)} is no positive span", limit),
+            (is_short_enough(self.time_limit), "time_limit is longer than a century", limit),
             *lag_checks("max_future", self.max_future, "Days(1)"),
         ]
-        for name in ("volume", "shares", "freshness"):
+        for name in ("volume", "shares", "scale", "freshness"):
             limit = getattr(self, name)
             is_usable = not isinstance(limit, Limit) or limit.is_usable
             checks.append((isinstance(limit, Limit), f"{name} is not a Limit", "Write Limit(2.0)."))

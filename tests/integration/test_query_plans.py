@@ -68,7 +68,7 @@ FACTS = {
     "decided_at": NOW, "page": "k", "is_late": False, "server": "1/1", "seen_at": NOW, "open_since": NOW,
     "ahead": timedelta(0), "recheck_from": None,
     "unreadable": Json({}), "unreadable_key": None, "unreadable_rows": 0,
-    "unreadable_sha256": None, "unreadable_size": None,
+    "unreadable_sha256": None, "unreadable_size": None, "ended": "e",
 }  # fmt: skip
 OWN = {
     "add_run": {"as_of": Json({})}, "announce": {"asset": "past released"},

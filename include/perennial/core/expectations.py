@@ -7,6 +7,7 @@ not. It is the validator below ``Batch.validate`` that is asked: that one hashes
 
 import inspect
 import itertools
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -31,6 +32,9 @@ from great_expectations.validator.validator import Validator
 from perennial import expectations as own
 from perennial.errors import SourceMismatch
 from perennial.spec import REJECT_ROW, SEVERITIES, Column, Source
+
+# An ephemeral context says at each start that it has made a folder, for a site that nobody builds.
+logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
 
 Positions = npt.NDArray[np.int64]
 ROW_WISE = (ColumnMapExpectation, ColumnPairMapExpectation, MulticolumnMapExpectation)

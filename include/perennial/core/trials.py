@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from perennial.core.copies import hashes
+from perennial.core.copies import hashes, identities
 from perennial.core.expectations import EXAMPLES, Rule, Tally
 from perennial.core.findings import Finding
 from perennial.core.profiles import Profiler
@@ -16,7 +16,7 @@ from perennial.errors import SourceMismatch
 from perennial.spec import QUARANTINE_BATCH, REJECT_ROW, WARN, Checks, Source
 
 Positions = npt.NDArray[np.int64]
-COPIES = "copies"
+COPIES, KEYS = "copies", "keys"
 COPY = "a copy of an earlier row, in all but key and time of change"
 SHOWN = 10
 REJECTED_BY, REASON = "rejected_by", "rejected_because"
@@ -36,6 +36,9 @@ class Trial:
         self.rows = self.present = 0
         self.profiler = Profiler(source)
         self.hashes: list[npt.NDArray[np.uint64]] = []
+        self.identities: list[npt.NDArray[np.uint64]] = []
+        self.places: list[Positions] = []
+        self.contradictions = 0
         self.told, self.failed = np.zeros(len(rules), dtype=np.int64), np.zeros(len(rules), dtype=np.int64)
         self.examples: list[dict[str, None]] = [{} for _ in rules]
         self.crashes: dict[int, str] = {}
@@ -53,6 +56,8 @@ class Trial:
                 self.crashes[number] = tally.crash
             if rule.severity == REJECT_ROW and len(tally.failed):
                 self.rejections.append((number, places[tally.failed] + self.rows))
+        self.identities.append(identities(table, self.source)[places])
+        self.places.append(places + self.rows)
         self.rows += table.num_rows
         self.present += len(places)
         self.profiler.add(table)
@@ -75,7 +80,7 @@ class Trial:
             )
         )  # fmt: skip
         unread = [self._readable()] if self.unreadable else []
-        return [*unread, *found, self._too_many_rejected()]
+        return [*unread, *found, self._repeated_keys(), self._too_many_rejected()]
 
     def by_rule(self) -> dict[str, int]:
         """How many rows each rule rejects; one row may be rejected by several."""
@@ -127,13 +132,30 @@ class Trial:
             unexpected=self.unreadable, text=text,
         )  # fmt: skip
 
+    def _repeated_keys(self) -> Finding:
+        """Of rows that contradict each other under one key and time of change, readers get any one. Many hold the batch: the
+        key is none, and most rows would vanish."""
+        number, key = self.contradictions, ", ".join((*self.source.key, self.source.changed_at))
+        text = (
+            f"keys: {number:,} of {self.rows:,} rows have the {key} of another row that says otherwise, and only one of "
+            f"them is read. Mend the rows, or key at {self.source.where}"
+        )
+        return Finding(
+            expectation=KEYS, columns=self.source.key, severity=QUARANTINE_BATCH if number > self._most_bad() else WARN,
+            success=not number, rows=self.rows, unexpected=number, text=text if number else "",
+        )  # fmt: skip
+
+    def _most_bad(self) -> float:
+        """How many rows may be bad: of few rows more may be so by chance."""
+        share, rows = self.checks.max_rejected, self.present + self.unreadable
+        most: float = share * rows + 3 * (share * (1 - share) * rows) ** 0.5
+        return most
+
     def _too_many_rejected(self) -> Finding:
-        """Unreadable rows count as rejected ones. Copies are no loss and do not count, nor do removed rows; of few rows more
-        may be bad by chance."""
+        """Unreadable rows count as rejected ones. Copies are no loss and do not count, nor do removed rows."""
         broken = np.concatenate([np.empty(0, dtype=np.int64), *(positions for _, positions in self.rejections)])
         bad, kept = len(np.unique(broken)) + self.unreadable, self.rows - len(self.rejected)
-        rows, share = self.present + self.unreadable, self.checks.max_rejected
-        most = share * rows + 3 * (share * (1 - share) * rows) ** 0.5
+        share, most, rows = self.checks.max_rejected, self._most_bad(), self.present + self.unreadable
         text = f"{bad:,} of {rows:,} rows are rejected, more than {share:.0%}"
         if not kept:
             text = f"every one of {self.rows + self.unreadable:,} rows is rejected"

@@ -148,7 +148,7 @@ def extract_again(resources: Resources, source: Source, country: str, seq: int, 
 
 
 def _validated(resources: Resources, database: Connection, source: Source, batches: list[Any]) -> dict[str, list[str]]:
-    decide(resources, database, source, batches)
+    decide(resources, source, batches)
     now = [fetch_one(database, "batch_of", source=each.source, country=each.country, seq=each.seq) for each in batches]
     return {state: [short_name(each) for each in now if each.state == state] for state in ("accepted", "quarantined")}
 

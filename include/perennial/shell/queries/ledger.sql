@@ -94,6 +94,54 @@ ORDER BY b.state = 'quarantined' DESC, b.country, b.seq;
 UPDATE batches SET state = %(state)s, reason = %(reason)s, report = %(report)s, decided_at = now()
 WHERE source = %(source)s AND country = %(country)s AND seq = %(seq)s AND state IN ('landed', 'quarantined');
 
+-- lock_undecided: a batch as nobody else may decide it until the transaction ends; none where it was decided meanwhile
+SELECT state FROM batches
+WHERE source = %(source)s AND country = %(country)s AND seq = %(seq)s AND state = %(state)s FOR UPDATE;
+
+-- lock_validation: whether this session validates a batch; the lock ends with it
+SELECT pg_try_advisory_lock(
+    hashtextextended('perennial batch ' || %(source)s || '/' || %(country)s || '/' || %(seq)s::text, 0)) AS locked;
+
+-- unlock_validation: another session may validate it
+SELECT pg_advisory_unlock(
+    hashtextextended('perennial batch ' || %(source)s || '/' || %(country)s || '/' || %(seq)s::text, 0));
+
+-- start_batch_attempt: a batch's deaths so far, asked under its lock; an attempt begins unless it is decided or deadly
+WITH asked AS (
+    SELECT max(decided_at) AS at FROM batch_decisions
+    WHERE source = %(source)s AND country = %(country)s AND seq = %(seq)s AND decision = 'validate again'),
+past AS (
+    SELECT count(*) AS deaths, (array_agg(a.ended ORDER BY a.id DESC))[1] AS ended
+    FROM batch_attempts AS a CROSS JOIN asked
+    WHERE a.source = %(source)s AND a.country = %(country)s AND a.seq = %(seq)s AND a.finished_at IS NULL
+      -- A server that was restarted has not let attempts be closed: they say nothing.
+      AND a.started_at > greatest(asked.at, pg_postmaster_start_time())
+      AND (SELECT count(*) FROM batch_attempts AS o WHERE o.worker = a.worker AND o.finished_at IS NULL) = 1),
+started AS (
+    INSERT INTO batch_attempts (source, country, seq, worker)
+    SELECT b.source, b.country, b.seq, %(worker)s FROM batches AS b CROSS JOIN past
+    WHERE b.source = %(source)s AND b.country = %(country)s AND b.seq = %(seq)s AND b.state = %(state)s
+      AND past.deaths <= %(deaths_allowed)s
+    RETURNING id)
+SELECT b.state = %(state)s AS is_undecided, b.state, past.deaths, past.ended, started.id AS attempt
+FROM batches AS b CROSS JOIN past LEFT JOIN started ON true
+WHERE b.source = %(source)s AND b.country = %(country)s AND b.seq = %(seq)s;
+
+-- end_batch_attempt: the batch has not ended its process
+UPDATE batch_attempts SET finished_at = clock_timestamp()
+WHERE source = %(source)s AND country = %(country)s AND seq = %(seq)s AND worker = %(worker)s AND finished_at IS NULL;
+
+-- end_batch_attempts: nothing that a process had open has ended it
+UPDATE batch_attempts SET finished_at = clock_timestamp(), ended = %(ended)s
+WHERE worker = %(worker)s AND finished_at IS NULL;
+
+-- note_death: how a process ended, at each attempt it had open
+UPDATE batch_attempts SET ended = %(ended)s WHERE worker = %(worker)s AND finished_at IS NULL;
+
+-- suspected_batches: batches that were open in a process that ended: each is tried alone
+SELECT DISTINCT country, seq FROM batch_attempts
+WHERE source = %(source)s AND finished_at IS NULL AND started_at > pg_postmaster_start_time();
+
 -- forget_split: what an earlier validation of an undecided batch has kept aside
 DELETE FROM splits WHERE source = %(source)s AND country = %(country)s AND seq = %(seq)s;
 
@@ -105,8 +153,14 @@ VALUES (%(source)s, %(country)s, %(seq)s, %(rows)s, %(accepted_rows)s, %(rejecte
         %(rejected_size)s);
 
 -- recent_profiles: what a country's last accepted batches looked like, newest first
-SELECT upper, report -> 'profile' AS profile FROM batches
+SELECT seq, upper, report -> 'profile' AS profile FROM batches
 WHERE source = %(source)s AND country = %(country)s AND seq < %(seq)s AND state = 'accepted' AND report ? 'profile'
+ORDER BY seq DESC LIMIT %(number)s;
+
+-- held_profiles: what a country's batches that are kept aside since one look like, and for what they are, newest first
+SELECT seq, upper, report -> 'profile' AS profile, report -> 'findings' AS findings FROM batches
+WHERE source = %(source)s AND country = %(country)s AND seq > %(first_seq)s AND seq < %(seq)s AND state = 'quarantined'
+  AND report -> 'profile' ? 'rows'
 ORDER BY seq DESC LIMIT %(number)s;
 
 -- days_seen: rows by day of the events around some days, over a country's accepted batches
