@@ -18,7 +18,7 @@ OUTCOMES = 200_000
 MODELS, COUNTRIES = [f"model_{number:02}" for number in range(10)], [f"C{number:02}" for number in range(20)]
 BIG = (
     "announcements", "attempts", "batch_decisions", "batches", "messages", "outcomes", "releases", "snapshots", "splits",
-    "verdicts", "versions",
+    "verdicts", "versions", "watermarks",
 )  # fmt: skip
 MAY_SCAN = {
     "audit_": "an audit looks at everything there is, by hand and read-only",
@@ -52,7 +52,7 @@ FACTS = {
     "accepted_sha256": "s", "accepted_size": 1, "batches": 2, "ends": [NOW.date()], "number": 20, "overruled": "r",
     "rejected_key": "k", "rejected_rows": 1, "rejected_sha256": "s", "rejected_size": 1, "rejections": Json({}),
     "starts": [NOW.date()], "versions": [], "held": ["", ""], "replaced_country": "C04", "replaced_seq": 999, "days": 30,
-    "decided_at": NOW, "page": "k",
+    "decided_at": NOW, "page": "k", "known_until": None,
 }  # fmt: skip
 OWN = {
     "add_run": {"as_of": Json({})}, "announce": {"asset": "past released"},
@@ -107,6 +107,21 @@ def test_what_a_training_reads_of_a_long_past_is_a_few_rows_of_the_ledger(past):
     assert len(batches) > 400
     assert len(objects) == 2 + 999 - 944
     assert 50 < read < 100
+
+
+def rows_read(dsn, query, table, **facts):
+    """How many rows of a table a query touches, those it leaves out included."""
+    with closing(connect(dsn)) as database, database.cursor() as cursor:
+        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + queries()[query], facts)
+        found = [node for node in nodes(cursor.fetchall()[0][0][0]["Plan"]) if node.get("Relation Name") == table]
+    return sum((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"] for node in found)
+
+
+def test_the_data_time_of_a_country_is_one_row_of_its_past(past):
+    execute(past, "ANALYZE perennial.watermarks")
+    assert rows_read(past, "as_of", "watermarks", source="past") == len(COUNTRIES)
+    assert rows_read(past, "last_decided", "watermarks", source="past", country="C04") == 1
+    assert rows_read(past, "batches_by_state", "batches", source="past") > 1_000
 
 
 def test_an_audit_does_so_the_test_would_tell(past):
