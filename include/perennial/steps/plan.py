@@ -23,7 +23,10 @@ HELD_REASON = 300
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a run was asked for; None means all. ``as_of``: train as of that time, on what was known then, as a backfill does."""
+    """What a run was asked for; None means all.
+
+    ``as_of``: train as of that time, on what was known then, as a backfill does.
+    """
 
     models: tuple[str, ...] | None = None
     countries: tuple[str, ...] | None = None
@@ -146,9 +149,7 @@ def _write_cells(database: Connection, specs: FleetSpecs, run_id: str, planned: 
     )
 
 
-def _planned(
-    database: Connection, specs: FleetSpecs, request: Request, wanted: list[Cell], as_of: DataTimes
-) -> list[Planned]:
+def _planned(database: Connection, specs: FleetSpecs, request: Request, wanted: list[Cell], as_of: DataTimes) -> list[Planned]:
     """The cells that could be due by the ledger alone; refused ones always. The worker that takes a cell looks at its rows."""
     models, countries = [cell.model for cell in wanted], [cell.country for cell in wanted]
     past = {Cell(row.model, row.country): row for row in fetch(database, "past_of", models=models, countries=countries)}
