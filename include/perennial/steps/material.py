@@ -165,20 +165,20 @@ class Reading:
 def _reading(job: Job) -> Reading | None:
     """What there is to read now, from the batches alone where a compaction of them cannot be read; None before anything is
     accepted."""
-    for query in ("objects_of", "batches_of"):
-        found = _snapshot(job, query)
+    for compacted in (True, False):
+        found = _snapshot(job, compacted)
         if found is None:
             return None
         try:
             return _read(job, *found)
         except StoreError as error:
-            if query == "batches_of" or all(each.batches == 1 for each in found[1]):
+            if not compacted or all(each.batches == 1 for each in found[1]):
                 raise
             logger.warning("%s is read from the batches: %s", job.cell, error)
     return None
 
 
-def _snapshot(job: Job, query: str) -> tuple[Snapshot, list[Any]] | None:
+def _snapshot(job: Job, compacted: bool) -> tuple[Snapshot, list[Any]] | None:
     """What is read, and the objects that hold just that: both as they are at one moment, whatever is decided meanwhile.
 
     The window ends where the accepted rows do: of what was accepted when the run was planned, some may be retracted by now.
@@ -189,7 +189,8 @@ def _snapshot(job: Job, query: str) -> tuple[Snapshot, list[Any]] | None:
         if decided is None or decided.event_max is None:
             return None
         start, end = window_of(job.model, min(job.as_of, decided.event_max))
-        objects = fetch(job.database, query, **asked, last_seq=decided.last_seq, start=start, end=end)
+        wanted = {**asked, "last_seq": decided.last_seq, "start": start, "end": end}
+        objects = fetch(job.database, "objects_of", **wanted) if compacted else fetch(job.database, "batches_of", **wanted)
     snapshot = Snapshot(
         source=job.source.name,
         country=job.country,
