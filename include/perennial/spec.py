@@ -208,7 +208,8 @@ class Model:
     """What is predicted, from which source, by which recipe, judged how.
 
     ``examples(rows, as_of)`` returns one row per prediction with ``event_time``, ``label_time``, ``target`` and raw
-    columns under a unique index; ``features(examples)`` works row by row and learns nothing; ``estimator()`` returns
+    columns under a unique index; ``as_of`` is how far the country's rows reach, no later period may be filled in;
+    ``features(examples)`` works row by row and learns nothing; ``estimator()`` returns
     an unfitted scikit-learn pipeline. ``columns`` names the source columns ``examples`` reads (empty: all).
     """
 

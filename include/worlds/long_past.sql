@@ -13,7 +13,8 @@ FROM generate_series(1, %(runs)s) AS run;
 
 INSERT INTO runs (id, fleet, requested, as_of, planned_at, finished_at)
 SELECT id, %(fleet)s, '{"force": false, "dry_run": false, "models": null, "countries": null, "as_of": null}',
-       jsonb_build_object(%(source)s, moment), moment, moment + interval '10 minutes'
+       jsonb_build_object(%(source)s, (SELECT jsonb_object_agg(country, moment) FROM unnest(%(countries)s::text[]) AS country)),
+       moment, moment + interval '10 minutes'
 FROM past_runs;
 
 INSERT INTO recipes (hash, source, parameters)
@@ -39,6 +40,9 @@ INSERT INTO splits (source, country, seq, rows, accepted_rows, rejected_rows, re
 SELECT source, country, seq, rows, rows - 5, 5, '{"not null": 5}', event_min, event_max, object_key || '.accepted', sha256, 9000,
        object_key || '.rejected', sha256, 1000
 FROM batches WHERE source = %(source)s AND seq %% 10 = 3;
+
+INSERT INTO watermarks (source, country, seq, event_max)
+SELECT source, country, seq, event_max FROM readable WHERE source = %(source)s AND state = 'accepted' AND event_max IS NOT NULL;
 
 INSERT INTO compactions (source, country, first_seq, last_seq, excluded, batches, rows, event_min, event_max, object_key, sha256,
                          size)

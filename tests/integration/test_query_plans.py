@@ -18,7 +18,7 @@ OUTCOMES = 200_000
 MODELS, COUNTRIES = [f"model_{number:02}" for number in range(10)], [f"C{number:02}" for number in range(20)]
 BIG = (
     "announcements", "attempts", "batch_decisions", "batches", "messages", "outcomes", "releases", "snapshots", "splits",
-    "verdicts", "versions",
+    "verdicts", "versions", "watermarks",
 )  # fmt: skip
 MAY_SCAN = {
     "audit_": "an audit looks at everything there is, by hand and read-only",
@@ -68,7 +68,7 @@ FACTS = {
     "decided_at": NOW, "page": "k", "is_late": False, "server": "1/1", "seen_at": NOW, "open_since": NOW,
     "ahead": timedelta(0), "recheck_from": None,
     "unreadable": Json({}), "unreadable_key": None, "unreadable_rows": 0,
-    "unreadable_sha256": None, "unreadable_size": None, "ended": "e",
+    "unreadable_sha256": None, "unreadable_size": None, "ended": "e", "known_until": None,
 }  # fmt: skip
 OWN = {
     "add_run": {"as_of": Json({})}, "announce": {"asset": "past released"},
@@ -123,6 +123,21 @@ def test_what_a_training_reads_of_a_long_past_is_a_few_rows_of_the_ledger(past):
     assert len(batches) > 400
     assert len(objects) == 2 + 999 - 944
     assert 50 < read < 100
+
+
+def rows_read(dsn, query, table, **facts):
+    """How many rows of a table a query touches, those it leaves out included."""
+    with closing(connect(dsn)) as database, database.cursor() as cursor:
+        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + queries()[query], facts)
+        found = [node for node in nodes(cursor.fetchall()[0][0][0]["Plan"]) if node.get("Relation Name") == table]
+    return sum((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"] for node in found)
+
+
+def test_the_data_time_of_a_country_is_one_row_of_its_past(past):
+    execute(past, "ANALYZE perennial.watermarks")
+    assert rows_read(past, "as_of", "watermarks", source="past") == len(COUNTRIES)
+    assert rows_read(past, "last_decided", "watermarks", source="past", country="C04") == 1
+    assert rows_read(past, "batches_by_state", "batches", source="past") > 1_000
 
 
 def test_an_audit_does_so_the_test_would_tell(past):

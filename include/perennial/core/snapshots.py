@@ -14,7 +14,8 @@ from perennial.spec import REMOVED, FileSource, Model, Source
 class Snapshot:
     """Accepted batches 1 to ``last_seq`` of a source and country without ``excluded``, within an event-time window.
 
-    The window is closed at both ends: ``window_start <= event_time <= window_end``.
+    The window is closed at both ends: ``window_start <= event_time <= window_end``. ``known_until``: of a backfill, which
+    reads no revision with a later ``changed_at``.
     """
 
     source: str
@@ -23,17 +24,30 @@ class Snapshot:
     excluded: tuple[int, ...]
     window_start: datetime
     window_end: datetime
+    known_until: datetime | None = None
 
     @property
     def id(self) -> str:
         """Hash of what is read."""
-        return hashlib.sha256(json.dumps(asdict(self), default=datetime.isoformat).encode()).hexdigest()
+        facts = asdict(self)
+        if self.known_until is None:
+            del facts["known_until"]
+        return hashlib.sha256(json.dumps(facts, default=datetime.isoformat).encode()).hexdigest()
 
 
 def window_of(model: Model, as_of: datetime) -> tuple[datetime, datetime]:
     """Event times a training of ``model`` may look at: its window before the longest span, plus the lookback."""
     reach: timedelta = model.window + model.holdout + model.lookback
     return as_of - reach, as_of
+
+
+def also_known(known: pd.DataFrame, now: pd.DataFrame) -> pd.DataFrame:
+    """The rows that were known then, and as they stand now those that have no revision of then; both indexed by the key.
+
+    For a time before a country's first landing: much of what had happened by then was written down later.
+    """
+    later = now[~now.index.isin(known.index)]
+    return pd.concat([known, later]) if len(later) else known
 
 
 def latest_revisions(rows: pd.DataFrame, source: Source) -> pd.DataFrame:

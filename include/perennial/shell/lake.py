@@ -192,13 +192,22 @@ class Reader:
     """
 
     def __init__(self, store: Store, source: Source, columns: Collection[str]) -> None:
-        self.store, self.event_time = store, source.event_time
+        self.store, self.event_time, self.changed_at = store, source.event_time, source.changed_at
         self.schema = pa.schema([field for field in schema_of(source) if field.name in columns])
         self.kept: _Reading | None = None
         self.lent = pd.DataFrame()
 
-    def rows(self, batches: Sequence[Any], columns: Collection[str], start: datetime, end: datetime) -> pd.DataFrame:
-        """Rows of the batches (``object_key``, ``sha256``) with an event time in [start, end], of the named columns.
+    def rows(
+        self,
+        batches: Sequence[Any],
+        columns: Collection[str],
+        start: datetime,
+        end: datetime,
+        *,
+        known_until: datetime | None = None,
+    ) -> pd.DataFrame:
+        """Rows of the batches (``object_key``, ``sha256``) with an event time in [start, end], of the named columns; of a later
+        ``changed_at`` than ``known_until`` none, where one is given.
 
         Where they are just what is kept, they share its memory: whoever writes to them before the next reading writes to a
         copy, afterwards is refused.
@@ -210,6 +219,8 @@ class Reader:
         found = self.kept.of_objects(keys).select([name for name in self.schema.names if name in columns])
         if (start, end) != (self.kept.start, self.kept.end):
             found = self._within(found, start, end)
+        if known_until is not None:
+            found = found.filter(pc.less_equal(found[self.changed_at], known_until))
         # Arrow's memory cannot be written to; pandas copies it before a write as long as two frames refer to it.
         self.lent = found.to_pandas(split_blocks=True)
         return self.lent.copy(deep=False)

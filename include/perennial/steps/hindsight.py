@@ -96,7 +96,7 @@ def hindsight(
         ledgers = [
             Ledger(
                 resources, model, source, country,
-                fetch(database, "moments_of", fleet=fleet, source=source.name),
+                fetch(database, "moments_of", fleet=fleet, source=source.name, country=country),
                 fetch(database, "releases_of", model=model.name, country=country),
                 fetch(database, "accepted_batches", source=source.name, country=country),
                 fetch(database, "endings_of", model=model.name, country=country),

@@ -235,7 +235,13 @@ UNION ALL
 SELECT s.source || '/' || s.country, concat('snapshot ', left(s.id, 12), ' reads batch ', b.seq, ', which was ', b.state)
 FROM snapshots AS s
 JOIN batches AS b ON (b.source, b.country) = (s.source, s.country) AND b.seq <= s.last_seq AND b.seq <> ALL (s.excluded)
-WHERE b.state IN ('landed', 'quarantined') OR b.state = 'retracted' AND b.decided_at < s.created_at
+WHERE b.state IN ('landed', 'quarantined')
+UNION ALL
+SELECT r.model || '/' || r.country, concat('release ', r.seq, ' is of a version that read batch ', b.seq, ' of ', s.source, '/', s.country,
+                                           ', which was retracted before')
+FROM releases AS r JOIN versions AS v ON v.id = r.to_version JOIN snapshots AS s ON s.id = v.snapshot
+JOIN batches AS b ON (b.source, b.country) = (s.source, s.country) AND b.seq <= s.last_seq AND b.seq <> ALL (s.excluded)
+WHERE r.kind = 'publish' AND b.state = 'retracted' AND b.decided_at < r.released_at
 UNION ALL
 SELECT v.model || '/' || v.country, concat('version ', left(v.id, 12), ' was trained on rows of ', s.country)
 FROM versions AS v JOIN snapshots AS s ON s.id = v.snapshot WHERE s.country <> v.country;

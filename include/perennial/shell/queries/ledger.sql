@@ -255,20 +255,23 @@ FROM pieces(%(source)s, %(country)s, %(last_seq)s)
 WHERE event_max >= %(start)s AND event_min <= %(end)s
 ORDER BY first_seq;
 
--- last_decided: the last batch of a country before the first that is not validated yet, and those up to it not to be read
-SELECT last.seq AS last_seq, last.has_accepted, ARRAY(
+-- last_decided: the last batch of a country before the first that is not validated yet, those up to it not to be read, and the newest event of the others
+SELECT last.seq AS last_seq, ARRAY(
     SELECT b.seq FROM batches AS b
     WHERE b.source = %(source)s AND b.country = %(country)s AND b.seq <= last.seq AND b.state <> 'accepted'
-    ORDER BY b.seq) AS excluded
+    ORDER BY b.seq) AS excluded, (
+    SELECT w.event_max FROM watermarks AS w
+    WHERE w.source = %(source)s AND w.country = %(country)s AND w.seq <= last.seq
+    ORDER BY w.event_max DESC LIMIT 1) AS event_max
 FROM (
-    SELECT b.seq, EXISTS (
-        SELECT FROM batches AS a
-        WHERE a.source = b.source AND a.country = b.country AND a.seq <= b.seq AND a.state = 'accepted') AS has_accepted
-    FROM batches AS b
+    SELECT b.seq FROM batches AS b
     WHERE b.source = %(source)s AND b.country = %(country)s AND b.seq < coalesce((
         SELECT min(landed.seq) FROM batches AS landed
         WHERE landed.source = %(source)s AND landed.country = %(country)s AND landed.state = 'landed'), 2147483647)
     ORDER BY b.seq DESC LIMIT 1) AS last;
+
+-- first_landing: up to when a country landed first
+SELECT upper FROM batches WHERE source = %(source)s AND country = %(country)s AND seq = 1;
 
 -- newest_held: the countries whose last validated batch is held, and why
 SELECT c.country, last.seq, last.reason
@@ -289,21 +292,17 @@ CROSS JOIN LATERAL (
     ORDER BY b.seq DESC LIMIT 100) AS last
 GROUP BY c.country;
 
--- as_of: the newest accepted event time of a source, of whole batches and of split ones, capped by the source's own clock
-SELECT least(greatest(whole.event_max, part.event_max), c.clock) AS as_of
-FROM cursors AS c
-LEFT JOIN LATERAL (
-    SELECT b.event_max FROM batches AS b
-    WHERE b.source = c.source AND b.state = 'accepted' AND b.event_max IS NOT NULL
-      AND (SELECT count(*) FROM splits AS s WHERE s.source = b.source AND s.country = b.country AND s.seq = b.seq) = 0
-    ORDER BY b.event_max DESC LIMIT 1) AS whole ON true
-LEFT JOIN LATERAL (
-    SELECT s.event_max FROM splits AS s
-    WHERE s.source = c.source AND s.event_max IS NOT NULL
-      AND (SELECT b.state FROM batches AS b
-           WHERE b.source = s.source AND b.country = s.country AND b.seq = s.seq) = 'accepted'
-    ORDER BY s.event_max DESC LIMIT 1) AS part ON true
-WHERE c.source = %(source)s AND (whole.event_max IS NOT NULL OR part.event_max IS NOT NULL);
+-- as_of: per country of a source, its newest accepted event before the first batch that is not validated yet, capped by the source's own clock
+SELECT c.country, least(newest.event_max, k.clock) AS as_of
+FROM cursors AS k
+CROSS JOIN countries_landed(k.source) AS c
+CROSS JOIN LATERAL (
+    SELECT w.event_max FROM watermarks AS w
+    WHERE w.source = k.source AND w.country = c.country AND w.seq < coalesce((
+        SELECT min(landed.seq) FROM batches AS landed
+        WHERE landed.source = k.source AND landed.country = c.country AND landed.state = 'landed'), 2147483647)
+    ORDER BY w.event_max DESC LIMIT 1) AS newest
+WHERE k.source = %(source)s ORDER BY c.country;
 
 -- unannounced_batches: accepted since an hour before the last wake-up call, and not covered by one
 SELECT country, seq, rows FROM readable AS b
@@ -316,8 +315,8 @@ ORDER BY country, seq;
 INSERT INTO announcements (asset, item) SELECT %(asset)s, unnest(%(items)s::text[]) ON CONFLICT DO NOTHING;
 
 -- add_snapshot: what a training reads
-INSERT INTO snapshots (id, source, country, last_seq, excluded, window_start, window_end, rows)
-VALUES (%(id)s, %(source)s, %(country)s, %(last_seq)s, %(excluded)s, %(window_start)s, %(window_end)s, %(rows)s)
+INSERT INTO snapshots (id, source, country, last_seq, excluded, window_start, window_end, known_until, rows)
+VALUES (%(id)s, %(source)s, %(country)s, %(last_seq)s, %(excluded)s, %(window_start)s, %(window_end)s, %(known_until)s, %(rows)s)
 ON CONFLICT DO NOTHING;
 
 -- batches_by_state: how many batches of a source are in which state
