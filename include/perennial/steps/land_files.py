@@ -10,7 +10,7 @@ import hashlib
 import logging
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -35,6 +35,7 @@ from perennial.steps.vanished import vanished_rows
 logger = logging.getLogger(__name__)
 
 PORTION_FILES, PORTION_BYTES = 100, 256 << 20
+ASKED_FILES = 10_000  # that the registry is asked about at once
 MICROSECOND = timedelta(microseconds=1)
 
 
@@ -76,20 +77,32 @@ def land_files(resources: Resources, source: FileSource) -> dict[str, int]:
 
 
 def _candidates(store: Store, database: Connection, source: FileSource) -> list[Candidate]:
-    known = {row.name: row for row in fetch(database, "known_files", source=source.name)}
+    """What is listed and not known as it stands, oldest first. What was known and is listed no more is not asked for."""
     entries, clock = file_source.look(store, source)
     found = []
-    for entry in entries:
-        name = entry.key.removeprefix(source.prefix)
-        former = known.get(name)
-        if former and former.stamp == entry.stamp:
-            continue
-        if abs(clock - entry.modified) < source.quiet:  # a time to come is a preset one, not that of a writer at work
-            logger.info("%s: %s was written at %s and is left for later", source.name, name, entry.modified)
-            continue
-        revision, sha256 = (former.revision + 1, former.landed_sha256) if former else (1, None)
-        found.append(Candidate(entry=entry, name=name, revision=revision, landed_sha256=sha256))
+    for first in range(0, len(entries), ASKED_FILES):
+        part = entries[first : first + ASKED_FILES]
+        changed = _changed(database, source, part)
+        for entry in part:
+            former = changed.get(_name_of(entry, source))
+            if former is None:
+                continue
+            if abs(clock - entry.modified) < source.quiet:  # a time to come is a preset one, not that of a writer at work
+                logger.info("%s: %s was written at %s and is left for later", source.name, former.name, entry.modified)
+                continue
+            revision, sha256 = former.revision + 1, former.landed_sha256
+            found.append(Candidate(entry=entry, name=former.name, revision=revision, landed_sha256=sha256))
     return found
+
+
+def _changed(database: Connection, source: FileSource, entries: Sequence[Entry]) -> dict[str, Any]:
+    """Which of some listed files were written since they were last seen, by name."""
+    names, stamps = [_name_of(entry, source) for entry in entries], [entry.stamp for entry in entries]
+    return {row.name: row for row in fetch(database, "changed_files", source=source.name, names=names, stamps=stamps)}
+
+
+def _name_of(entry: Entry, source: FileSource) -> str:
+    return entry.key.removeprefix(source.prefix)
 
 
 def _portions(candidates: list[Candidate]) -> Iterator[list[Candidate]]:
@@ -167,10 +180,7 @@ def _pick(store: Store, source: FileSource, candidate: Candidate, path: Path) ->
 def _fetched(store: Store, entry: Entry, path: Path) -> str | None:
     """The hash of an object that is fetched to ``path``; None when it was written meanwhile. Raises ObjectMissing."""
     store.get_file(entry.key, path)
-    after = {other.key: other for other in store.look(entry.key)[0]}
-    if entry.key not in after:
-        raise ObjectMissing(f"{store.url}/{entry.key} is not in the store.")
-    if after[entry.key].stamp != entry.stamp:
+    if store.entry(entry.key).stamp != entry.stamp:
         return None
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,8 +1,14 @@
--- known_files: of each file of a source, the stamp it was last seen with, its revision, and the hash of what is landed of it
-SELECT DISTINCT ON (name) name, stamp, revision,
-       (SELECT sha256 FROM files AS landed WHERE (landed.source, landed.name, landed.state) = (f.source, f.name, 'landed')
-        ORDER BY revision DESC LIMIT 1) AS landed_sha256
-FROM files AS f WHERE source = %(source)s ORDER BY name, revision DESC;
+-- changed_files: of files with the stamps they have now those that are unknown, or had another stamp when they were last seen
+SELECT asked.name, coalesce(f.revision, 0) AS revision, landed.sha256 AS landed_sha256
+FROM unnest(%(names)s::text[], %(stamps)s::text[]) AS asked (name, stamp)
+LEFT JOIN LATERAL (
+    SELECT f.stamp, f.revision FROM files AS f
+    WHERE f.source = %(source)s AND f.name = asked.name ORDER BY f.revision DESC LIMIT 1) AS f ON true
+LEFT JOIN LATERAL (
+    SELECT l.sha256 FROM files AS l
+    WHERE l.source = %(source)s AND l.name = asked.name AND l.state = 'landed' AND f.stamp <> asked.stamp
+    ORDER BY l.revision DESC LIMIT 1) AS landed ON true
+WHERE f.stamp IS DISTINCT FROM asked.stamp;
 
 -- database_clock: the moment now
 SELECT clock_timestamp() AS clock;
