@@ -22,6 +22,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from perennial.core.key_filters import key_filter, key_hashes
 from perennial.errors import FileRefused, NothingToDo, ObjectMissing, StoreError
 from perennial.resources import Resources
 from perennial.shell import file_source
@@ -30,7 +31,7 @@ from perennial.shell.lake import TYPES, schema_of
 from perennial.shell.store import Entry, Store
 from perennial.spec import REMOVED, FileSource
 from perennial.steps.landing import Batches, Landing, cursor_of, record
-from perennial.steps.vanished import vanished_rows
+from perennial.steps.vanished import FormerRevisions
 
 logger = logging.getLogger(__name__)
 
@@ -132,13 +133,33 @@ def _land(
             return {}
         at, batches, facts = max(lower, clock), Batches(source, folder), []
         for file in picked:
-            counts = _write(resources, database, source, file, batches, at)
-            facts.append(_facts(file, *counts, at))
+            former = FormerRevisions(resources=resources, database=database, source=source, name=file.candidate.name)
+            counts = _write(source, file, former, batches, at)
+            facts.append({**_facts(file, *counts, at), **_older(file, former, clock, folder / "older")})
             at += sum(counts) * MICROSECOND
+        written = batches.close()
         landing = Landing(
-            lower=lower, upper=max(at, lower + MICROSECOND), clock=clock, batches=batches.close(), files=tuple(facts)
+            lower=lower,
+            upper=max(at, lower + MICROSECOND),
+            clock=clock,
+            batches=written,
+            files=tuple(facts),
+            key_filters={country: _key_filter(source, landed.path) for country, landed in written.items()},
         )
         return record(resources, database, source, landing)
+
+
+def _older(file: Picked, former: FormerRevisions, clock: datetime, path: Path) -> dict[str, Any]:
+    """What the next revision of a file has to look at beside the last two; nothing, where this is the first."""
+    if file.state == "landed" and file.candidate.landed_sha256:
+        return former.write_older(path)
+    return {"older_at": clock if file.state == "landed" else None, "older_key": None, "older_sha256": None}
+
+
+def _key_filter(source: FileSource, path: Path) -> bytes:
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        groups = (file.read_row_group(group, columns=[*source.key], use_threads=False) for group in range(file.num_row_groups))
+        return key_filter(np.concatenate([key_hashes(table, source) for table in groups]))
 
 
 def _facts(file: Picked, rows: int, removed: int, at: datetime) -> dict[str, Any]:
@@ -202,9 +223,7 @@ def _parsed(path: Path, source: FileSource, name: str) -> Path:
     return made
 
 
-def _write(
-    resources: Resources, database: Connection, source: FileSource, file: Picked, batches: Batches, at: datetime
-) -> tuple[int, int]:
+def _write(source: FileSource, file: Picked, former: FormerRevisions, batches: Batches, at: datetime) -> tuple[int, int]:
     """Add a file's rows to the batches, and as removed those that only its former revisions hold; how many of each."""
     if file.rows is None:
         return 0, 0
@@ -215,7 +234,7 @@ def _write(
             rows += table.num_rows
     removed = 0
     if file.candidate.landed_sha256:
-        for country, table in vanished_rows(resources, database, source, file.candidate.name, file.rows):
+        for country, table in former.vanished(file.rows):
             batches.write_country(country, _stamped(table, source, at + (rows + removed) * MICROSECOND, removed=True))
             removed += table.num_rows
     file.rows.unlink()

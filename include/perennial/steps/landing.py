@@ -1,7 +1,7 @@
 """What every landing does, wherever its rows come from: one batch per country, stored, then recorded in one transaction."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from perennial.core.key_filters import key_types
 from perennial.errors import RegistryError
 from perennial.resources import Resources
 from perennial.shell.database import Connection, fetch_one, run, transaction
@@ -41,13 +42,15 @@ class Batches:
 
 @dataclass(frozen=True, kw_only=True)
 class Landing:
-    """The changes of a source from ``lower`` to ``upper``: its batches by country, and the rows of its files, if any."""
+    """The changes of a source from ``lower`` to ``upper``: its batches by country; the rows of its files, if any, and by
+    country the filters of their keys."""
 
     lower: datetime
     upper: datetime
     clock: datetime
     batches: dict[str, LandedFile]
     files: tuple[dict[str, Any], ...] = ()
+    key_filters: dict[str, bytes] = field(default_factory=dict)
 
 
 def by_country(table: pa.Table, source: Source) -> Iterator[tuple[str, pa.Table]]:
@@ -86,6 +89,9 @@ def record(resources: Resources, database: Connection, source: Source, landing: 
                 database, "land_batch", source=source.name, country=country, rows=file.rows, event_min=file.event_min,
                 event_max=file.event_max, object_key=keys[country], sha256=file.sha256, size=file.size, **bounds,
             )  # fmt: skip
+        for country, filter_ in landing.key_filters.items():
+            said = {"key_types": key_types(source), "filter": filter_}
+            run(database, "add_key_filter", source=source.name, country=country, **said)
         for facts in landing.files:
             run(database, "pick_up_file", source=source.name, **facts)
     return {country: file.rows for country, file in landing.batches.items()}

@@ -1,8 +1,8 @@
 -- What one more ingest reads does not grow with what was ingested before it.
 
--- The newest landed revision of a file is found without the refused and unchanged ones after it, and the files of an interval.
+-- The newest landed revision of a file is found without the refused and unchanged ones after it; and those of an interval.
 CREATE INDEX files_landed ON files (source, name, revision DESC) WHERE state = 'landed';
-CREATE INDEX files_by_lower ON files (source, lower) WHERE state = 'landed';
+CREATE INDEX files_by_upper ON files (source, name, upper) WHERE state = 'landed';
 
 -- Rows that a file may still have in force, from revisions before its last but one.
 ALTER TABLE files
