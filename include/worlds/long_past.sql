@@ -71,8 +71,8 @@ FROM (SELECT run - 4095 AS first, run AS last FROM past_runs WHERE run %% 4096 =
       UNION ALL SELECT max(run) / 64 * 64 - 63, max(run) / 64 * 64 - 16 FROM past_runs) AS c
 JOIN readable AS r ON r.source = %(source)s AND r.seq BETWEEN c.first AND c.last GROUP BY r.source, r.country, c.first, c.last;
 
-INSERT INTO batch_decisions (source, country, seq, decision, person, reason, overruled)
-SELECT source, country, seq, 'accept', 'Ada', 'looked right', 'volume' FROM batches WHERE source = %(source)s AND seq %% 100 = 7;
+INSERT INTO batch_decisions (source, country, seq, decision, person, reason, overruled, decided_at)
+SELECT source, country, seq, 'accept', 'Ada', 'looked right', 'volume', decided_at FROM batches WHERE source = %(source)s AND seq %% 100 = 7;
 
 INSERT INTO snapshots (id, source, country, last_seq, excluded, window_start, window_end, rows, created_at)
 SELECT lpad('snapshot-' || country || '-' || run, 64, '0'), %(source)s, country, run, '{}', moment - interval '180 days', moment,

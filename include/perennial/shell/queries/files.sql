@@ -24,14 +24,16 @@ INSERT INTO key_filters (source, country, seq, key_types, filter)
 SELECT source, country, seq, %(key_types)s, %(filter)s FROM batches
 WHERE source = %(source)s AND country = %(country)s ORDER BY seq DESC LIMIT 1;
 
--- standing_revision: the newest revision whose older rows no person has decided about since; a decision takes time to be recorded
-SELECT f.revision, f.older_key, f.older_sha256 FROM files AS f
-WHERE f.source = %(source)s AND f.name = %(name)s AND f.state = 'landed' AND f.older_at IS NOT NULL
+-- standing_revision: of a file's last hundred revisions the newest whose older rows nobody has decided about since, within an hour
+SELECT f.revision, f.older_key, f.older_sha256
+FROM (SELECT * FROM files
+      WHERE source = %(source)s AND name = %(name)s AND state = 'landed' ORDER BY revision DESC LIMIT 100) AS f
+WHERE f.older_at IS NOT NULL
   AND (SELECT count(*)
        FROM (SELECT * FROM batch_decisions AS d
-             WHERE d.source = f.source AND d.decided_at >= f.older_at - interval '1 hour' OFFSET 0) AS d
+             WHERE d.source = %(source)s AND d.decided_at >= f.older_at - interval '1 hour' OFFSET 0) AS d
        JOIN batches AS b ON b.source = d.source AND b.country = d.country AND b.seq = d.seq
-       JOIN files AS g ON g.source = b.source AND g.name = f.name AND g.state = 'landed' AND g.upper > b.lower
+       JOIN files AS g ON g.source = b.source AND g.name = %(name)s AND g.state = 'landed' AND g.upper > b.lower
                       AND g.upper <= b.upper
        WHERE g.revision < f.revision) = 0
 ORDER BY f.revision DESC LIMIT 1;
