@@ -12,7 +12,7 @@ import itertools
 import logging
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -25,6 +25,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from perennial.core.key_filters import key_filter, key_hashes
 from perennial.core.trials import rejected_schema, with_reasons
 from perennial.errors import FileRefused, NothingToDo, ObjectMissing, StoreError
 from perennial.resources import Resources
@@ -35,12 +36,13 @@ from perennial.shell.store import Entry, Store
 from perennial.shell.values import Reading, typed_texts
 from perennial.spec import REMOVED, FileSource
 from perennial.steps.landing import Batches, Landing, cursor_of, record, unreadable_schema, wanted
-from perennial.steps.vanished import vanished_rows
+from perennial.steps.vanished import FormerRevisions
 
 logger = logging.getLogger(__name__)
 
 Offsets = npt.NDArray[np.int64]
 PORTION_FILES, PORTION_BYTES = 100, 256 << 20
+ASKED_FILES = 10_000  # that the registry is asked about at once
 ROWS, UNREADABLE, KEYS = ".rows", ".unreadable", ".keys"  # of local files
 MICROSECOND = timedelta(microseconds=1)
 
@@ -83,20 +85,32 @@ def land_files(resources: Resources, source: FileSource) -> dict[str, int]:
 
 
 def _candidates(store: Store, database: Connection, source: FileSource) -> list[Candidate]:
-    known = {row.name: row for row in fetch(database, "known_files", source=source.name)}
+    """What is listed and not known as it stands, oldest first. What was known and is listed no more is not asked for."""
     entries, clock = file_source.look(store, source)
     found = []
-    for entry in entries:
-        name = entry.key.removeprefix(source.prefix)
-        former = known.get(name)
-        if former and former.stamp == entry.stamp:
-            continue
-        if abs(clock - entry.modified) < source.quiet:  # a time to come is a preset one, not that of a writer at work
-            logger.info("%s: %s was written at %s and is left for later", source.name, name, entry.modified)
-            continue
-        revision, sha256 = (former.revision + 1, former.landed_sha256) if former else (1, None)
-        found.append(Candidate(entry=entry, name=name, revision=revision, landed_sha256=sha256))
+    for first in range(0, len(entries), ASKED_FILES):
+        part = entries[first : first + ASKED_FILES]
+        changed = _changed(database, source, part)
+        for entry in part:
+            former = changed.get(_name_of(entry, source))
+            if former is None:
+                continue
+            if abs(clock - entry.modified) < source.quiet:  # a time to come is a preset one, not that of a writer at work
+                logger.info("%s: %s was written at %s and is left for later", source.name, former.name, entry.modified)
+                continue
+            revision, sha256 = former.revision + 1, former.landed_sha256
+            found.append(Candidate(entry=entry, name=former.name, revision=revision, landed_sha256=sha256))
     return found
+
+
+def _changed(database: Connection, source: FileSource, entries: Sequence[Entry]) -> dict[str, Any]:
+    """Which of some listed files were written since they were last seen, by name."""
+    names, stamps = [_name_of(entry, source) for entry in entries], [entry.stamp for entry in entries]
+    return {row.name: row for row in fetch(database, "changed_files", source=source.name, names=names, stamps=stamps)}
+
+
+def _name_of(entry: Entry, source: FileSource) -> str:
+    return entry.key.removeprefix(source.prefix)
 
 
 def _portions(candidates: list[Candidate]) -> Iterator[list[Candidate]]:
@@ -127,14 +141,37 @@ def _land(
         at, batches, facts = max(lower, clock), Batches(source, folder), []
         for file in picked:
             before = batches.left_out.total()
-            counts = _write(resources, database, source, file, batches, at)
+            former = FormerRevisions(resources=resources, database=database, source=source, name=file.candidate.name)
+            counts = _write(source, file, former, batches, at)
+
             left_out = batches.left_out.total() - before
-            facts.append(_facts(file, counts, at) | {"left_out": left_out})
+            older = _older(file, former, clock, folder / "older")
+            facts.append({**_facts(file, counts, at), **older, "left_out": left_out})
             at += counts.total() * MICROSECOND
+        written = batches.close()
         landing = Landing(
-            lower=lower, upper=max(at, lower + MICROSECOND), clock=clock, batches=batches.close(), files=tuple(facts)
+            lower=lower,
+            upper=max(at, lower + MICROSECOND),
+            clock=clock,
+            batches=written,
+            files=tuple(facts),
+            key_filters={country: _key_filter(source, landed.file.path) for country, landed in written.items()},
         )
         return record(resources, database, source, landing)
+
+
+def _older(file: Picked, former: FormerRevisions, clock: datetime, path: Path) -> dict[str, Any]:
+    """What the next revision of a file has to look at beside the last two; nothing, where this is the first."""
+    if file.state == "landed" and file.candidate.landed_sha256:
+        return former.write_older(path)
+    return {"older_at": clock if file.state == "landed" else None, "older_key": None, "older_sha256": None}
+
+
+def _key_filter(source: FileSource, path: Path) -> bytes:
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        groups = (file.read_row_group(group, columns=[*source.key], use_threads=False) for group in range(file.num_row_groups))
+        hashes = [np.empty(0, dtype=np.uint64), *(key_hashes(table, source) for table in groups)]
+        return key_filter(np.concatenate(hashes))
 
 
 def _facts(file: Picked, counts: Counter[str], at: datetime) -> dict[str, Any]:
@@ -176,10 +213,7 @@ def _pick(store: Store, source: FileSource, candidate: Candidate, path: Path) ->
 def _fetched(store: Store, entry: Entry, path: Path) -> str | None:
     """The hash of an object that is fetched to ``path``; None when it was written meanwhile. Raises ObjectMissing."""
     store.get_file(entry.key, path)
-    after = {other.key: other for other in store.look(entry.key)[0]}
-    if entry.key not in after:
-        raise ObjectMissing(f"{store.url}/{entry.key} is not in the store.")
-    if after[entry.key].stamp != entry.stamp:
+    if store.entry(entry.key).stamp != entry.stamp:
         return None
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -250,9 +284,7 @@ def _numbered_schema(source: FileSource) -> pa.Schema:
     return texts.append(pa.field(source.changed_at, pa.int64()))
 
 
-def _write(
-    resources: Resources, database: Connection, source: FileSource, file: Picked, batches: Batches, at: datetime
-) -> Counter[str]:
+def _write(source: FileSource, file: Picked, former: FormerRevisions, batches: Batches, at: datetime) -> Counter[str]:
     """Add a file's rows to the batches, unreadable ones among them, and as removed those that only its former revisions
     hold; how many of each."""
     counts: Counter[str] = Counter()
@@ -266,7 +298,7 @@ def _write(
         counts["unreadable"] += table.num_rows
     if file.candidate.landed_sha256:
         keys = file.rows.with_suffix(KEYS)
-        for country, table in vanished_rows(resources, database, source, file.candidate.name, keys):
+        for country, table in former.vanished(keys):
             offsets = counts.total() + np.arange(table.num_rows)
             batches.write_country(country, _stamped(table, source, at, offsets, removed=True))
             counts["removed"] += table.num_rows

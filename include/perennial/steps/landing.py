@@ -6,7 +6,7 @@ Rows that cannot be read are part of their country's batch, in an object of thei
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from perennial.claims import is_path_segment
+from perennial.core.key_filters import key_types
 from perennial.core.trials import REJECTED_BY, rejected_schema, with_reasons
 from perennial.errors import RegistryError, SourceMismatch
 from perennial.resources import Resources
@@ -123,7 +124,8 @@ def unreadable_schema(source: Source) -> pa.Schema:
 
 @dataclass(frozen=True, kw_only=True)
 class Landing:
-    """The changes of a source from ``lower`` to ``upper``: its batches by country, and the rows of its files, if any.
+    """The changes of a source from ``lower`` to ``upper``: its batches by country; the rows of its files, if any,
+    and by country the filters of their keys.
 
     ``rechecked``: the part of an interval landed before that was looked through once more. Its batches are late ones, and the
     cursor stays.
@@ -135,6 +137,7 @@ class Landing:
     batches: dict[str, Landed]
     files: tuple[dict[str, Any], ...] = ()
     rechecked: tuple[datetime, datetime] | None = None
+    key_filters: dict[str, bytes] = field(default_factory=dict)
 
 
 def by_country(table: pa.Table, source: Source) -> Iterator[tuple[str, pa.Table]]:
@@ -214,6 +217,9 @@ def record(resources: Resources, database: Connection, source: Source, landing: 
         for country, facts in facts_of.items():
             named = {"source": source.name, "country": country, "is_late": is_late}
             run(database, "land_batch", **named, **facts, **bounds)
+        for country, filter_ in landing.key_filters.items():
+            said = {"key_types": key_types(source), "filter": filter_}
+            run(database, "add_key_filter", source=source.name, country=country, **said)
         for facts in landing.files:
             run(database, "pick_up_file", source=source.name, **facts)
     _log_unreadable(source, facts_of)

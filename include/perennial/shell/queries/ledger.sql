@@ -163,24 +163,38 @@ WHERE source = %(source)s AND country = %(country)s AND seq > %(first_seq)s AND 
   AND report -> 'profile' ? 'rows'
 ORDER BY seq DESC LIMIT %(number)s;
 
--- days_seen: rows by day of the events around some days, over a country's accepted batches
-SELECT day.key::date AS day, sum(day.value::bigint)::bigint AS rows
-FROM readable AS b, jsonb_each_text(b.report -> 'profile' -> 'days') AS day
-WHERE b.source = %(source)s AND b.country = %(country)s AND b.seq < %(seq)s AND b.state = 'accepted'
-  AND EXISTS (
-    SELECT FROM unnest(%(starts)s::date[], %(ends)s::date[]) AS wanted (first, last)
-    WHERE b.event_max >= wanted.first AND b.event_min < wanted.last + 1 AND day.key::date BETWEEN wanted.first AND wanted.last)
-GROUP BY day.key;
+-- days_seen: rows by day of the events on some days, over a country's accepted batches before one
+SELECT DISTINCT d.day, (d.rows - coalesce(later.rows, 0))::bigint AS rows
+FROM unnest(%(starts)s::date[], %(ends)s::date[]) AS wanted (first, last)
+JOIN days AS d ON d.source = %(source)s AND d.country = %(country)s AND d.day BETWEEN wanted.first AND wanted.last
+LEFT JOIN (
+    SELECT day, sum(rows) AS rows FROM batch_days
+    WHERE source = %(source)s AND country = %(country)s AND seq >= %(seq)s GROUP BY day) AS later ON later.day = d.day
+WHERE d.rows > coalesce(later.rows, 0);
 
--- first_event: since when a country's history of profiles reaches
-SELECT min(event_min) AS moment FROM readable
-WHERE source = %(source)s AND country = %(country)s AND seq < %(seq)s AND state = 'accepted' AND report ? 'profile';
+-- first_event: the first day of which a country's accepted batches before one have rows
+SELECT (SELECT d.day FROM days AS d
+        WHERE d.source = %(source)s AND d.country = %(country)s AND d.rows > (
+            SELECT coalesce(sum(later.rows), 0) FROM batch_days AS later
+            WHERE later.source = d.source AND later.country = d.country AND later.day = d.day AND later.seq >= %(seq)s)
+        ORDER BY d.day LIMIT 1)::timestamptz AS moment;
 
--- overlapping_batches: accepted batches before one with events in the same time, the newest ones
-SELECT seq, object_key, sha256, event_min, event_max FROM readable
-WHERE source = %(source)s AND country = %(country)s AND seq < %(seq)s AND state = 'accepted'
-  AND event_max >= %(event_min)s AND event_min <= %(event_max)s
-ORDER BY seq DESC LIMIT %(number)s;
+-- overlapping_batches: accepted batches before one with events on its days, the newest ones
+SELECT r.seq, r.object_key, r.sha256, r.event_min, r.event_max
+FROM (
+    SELECT DISTINCT newest.seq
+    FROM days AS asked
+    CROSS JOIN LATERAL (
+        SELECT d.seq FROM batch_days AS d
+        WHERE d.source = asked.source AND d.country = asked.country AND d.day = asked.day AND d.seq < %(seq)s
+        ORDER BY d.seq DESC LIMIT %(number)s) AS newest
+    WHERE asked.source = %(source)s AND asked.country = %(country)s
+      AND asked.day BETWEEN %(event_min)s::timestamptz::date AND %(event_max)s::timestamptz::date
+    ORDER BY newest.seq DESC LIMIT %(number)s) AS found
+CROSS JOIN LATERAL (
+    SELECT * FROM readable AS b
+    WHERE b.source = %(source)s AND b.country = %(country)s AND b.seq = found.seq OFFSET 0) AS r
+ORDER BY r.seq DESC;
 
 -- batch_of: one batch as it stands
 SELECT b.source, b.country, b.seq, b.state, b.reason, b.rows, b.lower, b.upper, b.object_key, b.sha256, s.accepted_rows,
