@@ -315,6 +315,9 @@ class Source:
     where they fail: REJECT_ROW, QUARANTINE_BATCH (Great Expectations' own default; ``mostly`` says from which share on) or
     WARN. ``checks`` compare a batch with its country's past, ``country_checks`` by other limits for some countries.
     ``connection`` names an Airflow Connection.
+
+    ``deleted`` names the column that marks a row as deleted, if there is one: a bool that is true, or a timestamp that is not
+    null. Such a row lands as removed: nothing reads its key any more, and no expectation is asked of it.
     """
 
     name: str
@@ -330,6 +333,7 @@ class Source:
     expectations: Callable[[], list[Any]]
     checks: Checks = Checks()
     country_checks: Mapping[str, Checks] = field(default_factory=dict)
+    deleted: str = ""
     max_commit_lag: timedelta = timedelta(seconds=5)
     schedule: str = "*/5 * * * *"
     where: str = field(default="", compare=False)
@@ -352,6 +356,16 @@ class Source:
             (not missing, f"no Column for {', '.join(missing)}", "Declare it in columns."),
             (not times, f"{', '.join(times)} must be of type timestamp", "Change the Column."),
             (bool(self.key), "key is empty", "Name the columns that identify a row."),
+            (
+                not self.deleted or types.get(self.deleted) in ("bool", "timestamp"),
+                f"deleted names {self.deleted!r}, which is no bool or timestamp of columns",
+                "Name a Column that is true, or has a time, where the row is deleted.",
+            ),
+            (
+                REMOVED not in types or isinstance(self, FileSource) or (self.deleted, types[REMOVED]) == (REMOVED, "bool"),
+                f"a column is named {REMOVED}, which the lake has for rows that are gone",
+                f'Set deleted="{REMOVED}" if it is a bool that says so, else rename it by a view.',
+            ),
             (self.max_commit_lag >= timedelta(0), "max_commit_lag is negative", "Give e.g. Seconds(5)."),
             (callable(self.expectations), "expectations is not a function", "Write def expectations() in this file."),
         )
@@ -380,6 +394,7 @@ class FileSource(Source):
     quiet: timedelta = timedelta(seconds=30)
     changed_at: str = "changed_at"
     table: str = field(default="", init=False)
+    deleted: str = field(default="", init=False)
     max_commit_lag: timedelta = field(default=timedelta(0), init=False)
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ from psycopg2.extensions import connection as Connection
 
 from perennial.errors import SourceError, SourceMismatch
 from perennial.shell.database import fetch_one
-from perennial.shell.lake import schema_of
+from perennial.shell.lake import columns_of
 from perennial.spec import Source
 
 CASTS = {"string": "text", "int64": "int8", "float64": "float8", "bool": "bool", "timestamp": "timestamptz"}
@@ -120,6 +120,6 @@ def _select(source: Source) -> sql.Composed:
 
 
 def _table(rows: list[Any], source: Source) -> pa.Table:
-    schema = schema_of(source)
+    schema = columns_of(source)
     arrays = [pa.array(values, type=field.type) for values, field in zip(zip(*rows, strict=True), schema, strict=True)]
     return pa.Table.from_arrays(arrays, schema=schema)

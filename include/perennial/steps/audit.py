@@ -285,13 +285,14 @@ def _check_compaction(resources: Resources, row: Any, findings: Findings, deep: 
 
 def _is_made_of(resources: Resources, file: pq.ParquetFile, originals: list[dict[str, str]]) -> bool:
     """Whether a file holds the rows of some batches one after another; what cannot be read is found elsewhere."""
+    names = file.schema_arrow.names
     held, waiting = tables(file, GROUP_ROWS), file.schema_arrow.empty_table()
     for original in originals:
         try:
             batch = open_batch(resources.store, original["object_key"], original["sha256"])
         except (StoreError, pa.ArrowInvalid):
             return True
-        for table in tables(batch, GROUP_ROWS):
+        for table in tables(batch, GROUP_ROWS, names):
             while waiting.num_rows < table.num_rows and (more := next(held, None)):
                 waiting = pa.concat_tables([waiting, more])
             if not _as_read(waiting.slice(0, table.num_rows)).equals(_as_read(table)):
