@@ -18,10 +18,11 @@ OUTCOMES = 200_000
 MODELS, COUNTRIES = [f"model_{number:02}" for number in range(10)], [f"C{number:02}" for number in range(20)]
 BIG = (
     "announcements", "attempts", "batch_decisions", "batches", "messages", "outcomes", "releases", "snapshots", "splits",
-    "verdicts", "versions",
+    "verdicts", "versions", "key_places",
 )  # fmt: skip
 MAY_SCAN = {
     "audit_": "an audit looks at everything there is, by hand and read-only",
+    "fill_key_places": "a COPY into a table, which has no plan",
     "batches_by_state": "what a replay prints of a source, once a cycle",
     "moments_of": "what a replay prints in the end: every run of a fleet",
     "safe_bound": "asked of a source's own database",
@@ -52,7 +53,7 @@ FACTS = {
     "accepted_sha256": "s", "accepted_size": 1, "batches": 2, "ends": [NOW.date()], "number": 20, "overruled": "r",
     "rejected_key": "k", "rejected_rows": 1, "rejected_sha256": "s", "rejected_size": 1, "rejections": Json({}),
     "starts": [NOW.date()], "versions": [], "held": ["", ""], "replaced_country": "C04", "replaced_seq": 999, "days": 30,
-    "decided_at": NOW, "page": "k",
+    "decided_at": NOW, "page": "k", "changes": 0, "hashes": [1, 2], "made_of": "m", "places": [1, 2],
 }  # fmt: skip
 OWN = {
     "add_run": {"as_of": Json({})}, "announce": {"asset": "past released"},

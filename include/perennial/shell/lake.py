@@ -265,7 +265,7 @@ class Reader:
             self.kept, self.chosen, self.lent = None, None, pd.DataFrame()
             self.kept = self._read(batches, start, end)
         found = self.kept.of_objects(keys)
-        mask = self._in_force(keys, found, known_until)
+        mask = self._in_force(keys, found, known_until, self.kept)
         if (start, end) != (self.kept.start, self.kept.end):
             inside = self._inside(found, start, end)
             mask = inside if mask is None else mask & inside
@@ -277,12 +277,13 @@ class Reader:
         self.lent = typed_frame(found, self.columns)
         return self.lent.copy(deep=False)
 
-    def _in_force(self, keys: Sequence[str], found: pa.Table, known_until: datetime | None) -> Mask | None:
+    def _in_force(
+        self, keys: Sequence[str], found: pa.Table, known_until: datetime | None, kept: _Reading
+    ) -> Mask | None:  # fmt: skip
         """As ``in_force`` says, once for those who ask for the same one after another."""
-        assert self.kept is not None
         asked = (tuple(keys), known_until)
         if self.chosen is None or self.chosen[0] != asked:
-            self.chosen = asked, in_force(found, self.kept.elsewhere_of(keys), self.source, known_until)
+            self.chosen = asked, in_force(found, kept.elsewhere_of(keys), self.source, known_until)
         return self.chosen[1]
 
     def _check_filled(self, found: pa.Table) -> None:

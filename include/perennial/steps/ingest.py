@@ -12,6 +12,7 @@ from perennial.shell.database import connect, fetch, run
 from perennial.spec import FileSource, Source
 from perennial.steps.land_files import land_files
 from perennial.steps.landing import Batches, Landing, cursor_of, record
+from perennial.steps.places import with_moves
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,8 @@ def land(resources: Resources, source: Source) -> dict[str, int]:
                 batches = Batches(source, Path(folder))
                 for table in postgres_source.extract(connection, source, lower, upper):
                     batches.write(table)
-                landing = Landing(lower=lower, upper=upper, clock=clock, batches=batches.close())
+                files, places = with_moves(resources, database, source, batches.close())
+                landing = Landing(lower=lower, upper=upper, clock=clock, batches=files, places=places)
                 rows = record(resources, database, source, landing)
     finally:
         database.close()

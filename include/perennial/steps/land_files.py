@@ -26,7 +26,7 @@ from perennial.errors import FileRefused, NothingToDo, ObjectMissing, StoreError
 from perennial.resources import Resources
 from perennial.shell import file_source
 from perennial.shell.database import Connection, connect, fetch, fetch_one
-from perennial.shell.lake import TYPES, schema_of
+from perennial.shell.lake import TYPES, plain_frame, schema_of
 from perennial.shell.store import Entry, Store
 from perennial.spec import REMOVED, FileSource
 from perennial.steps.landing import Batches, Landing, cursor_of, record
@@ -239,7 +239,7 @@ def delivered(store: Store, source: FileSource, files: list[Any], lower: datetim
             at = file.lower
             for table in file_source.tables(path, file.name, source):
                 stamped = _stamped(table, source, at, removed=False)
-                yield stamped.select([*source.key, source.changed_at]).to_pandas()
+                yield plain_frame(stamped.select([*source.key, source.changed_at]))
                 at += table.num_rows * MICROSECOND
 
 

@@ -14,6 +14,7 @@ from perennial.resources import Resources
 from perennial.shell.database import Connection, fetch_one, run, transaction
 from perennial.shell.lake import BatchWriter, LandedFile
 from perennial.spec import UNKNOWN_COUNTRY, Source
+from perennial.steps.places import Places, note_places
 
 
 class Batches:
@@ -41,13 +42,15 @@ class Batches:
 
 @dataclass(frozen=True, kw_only=True)
 class Landing:
-    """The changes of a source from ``lower`` to ``upper``: its batches by country, and the rows of its files, if any."""
+    """The changes of a source from ``lower`` to ``upper``: its batches by country, the rows of its files, if any, and the keys
+    of its rows."""
 
     lower: datetime
     upper: datetime
     clock: datetime
     batches: dict[str, LandedFile]
     files: tuple[dict[str, Any], ...] = ()
+    places: Places | None = None
 
 
 def by_country(table: pa.Table, source: Source) -> Iterator[tuple[str, pa.Table]]:
@@ -86,6 +89,7 @@ def record(resources: Resources, database: Connection, source: Source, landing: 
                 database, "land_batch", source=source.name, country=country, rows=file.rows, event_min=file.event_min,
                 event_max=file.event_max, object_key=keys[country], sha256=file.sha256, size=file.size, **bounds,
             )  # fmt: skip
+        note_places(database, source, landing.places)
         for facts in landing.files:
             run(database, "pick_up_file", source=source.name, **facts)
     return {country: file.rows for country, file in landing.batches.items()}

@@ -15,15 +15,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from perennial.core.trials import conformed
 from perennial.errors import RequestError, StoreError
 from perennial.resources import Resources
 from perennial.shell import lake, postgres_source
 from perennial.shell.database import Connection, connect, fetch, fetch_one, run, transaction
-from perennial.spec import QUARANTINE_BATCH, UNKNOWN_COUNTRY, FileSource, Source
+from perennial.spec import QUARANTINE_BATCH, REMOVED, UNKNOWN_COUNTRY, FileSource, Source
 from perennial.steps.decisions import batch_of, name_of, note, short_name
-from perennial.steps.landing import Batches, country_of
+from perennial.steps.landing import Batches, by_country, country_of
+from perennial.steps.places import key_index, moved_here, note_places, overtaken, with_moves, with_rows
 
 logger = logging.getLogger(__name__)
 
@@ -41,16 +43,20 @@ def extract_anew(resources: Resources, source: Source, country: str, seq: int, p
             f"Source {source.name} is made of files: write the file anew, mended, under its name, and it replaces its former "
             "rows; as it is, it lands anew under another name. Where the spec was wrong and not the file, validate it again."
         )
-    with closing(connect(resources.database)) as database, transaction(database):
-        batch = _retired(database, source, country, seq, "extract again", person, reason)
-        others, unread = _landed_beside(resources, database, source, batch)
-        with postgres_source.connected(resources.source_dsn(source.connection), source) as connection:
-            tables = postgres_source.extract(connection, source, batch.lower, batch.upper)
-            made = _land(resources, database, source, batch, _without(tables, source, batch, others, unread))
-        if not made:
-            raise RequestError(
-                f"The table of source {source.name} holds no change of batch {country} {seq} any more. It stays."
-            )
+    with closing(connect(resources.database)) as database:
+        key_index(resources, database, source)
+        with transaction(database):
+            batch = _retired(database, source, country, seq, "extract again", person, reason)
+            others, unread = _landed_beside(resources, database, source, batch)
+            with postgres_source.connected(resources.source_dsn(source.connection), source) as connection:
+                tables = postgres_source.extract(connection, source, batch.lower, batch.upper)
+                gone: list[pa.Table] = []
+                stays = _without(database, tables, source, batch, others, unread, gone)
+                made = _land(resources, database, source, batch, ((None, table) for table in stays), gone)
+            if not made:
+                raise RequestError(
+                    f"The table of source {source.name} holds no change of batch {country} {seq} any more. It stays."
+                )
     logger.warning("%s/%s %s was extracted again by %s: %s", source.name, country, seq, person, _names(made))
     return made
 
@@ -60,16 +66,19 @@ def assign_anew(resources: Resources, source: Source, seq: int, person: str, rea
 
     None, and nothing is changed, where it still knows none of them, or the batch cannot be read.
     """
-    with closing(connect(resources.database)) as database, transaction(database):
-        batch = fetch_one(database, "batch_of", source=source.name, country=UNKNOWN_COUNTRY, seq=seq)
-        try:
-            values = countries_in(resources, source, batch)
-        except (StoreError, pa.ArrowInvalid):
-            return []
-        if not any(country_of(source, value) != UNKNOWN_COUNTRY for value in values):
-            return []
-        batch = _retired(database, source, UNKNOWN_COUNTRY, seq, "validate again", person, reason)
-        made = _land(resources, database, source, batch, _stored(resources, source, batch))
+    with closing(connect(resources.database)) as database:
+        if not isinstance(source, FileSource):
+            key_index(resources, database, source)
+        with transaction(database):
+            batch = fetch_one(database, "batch_of", source=source.name, country=UNKNOWN_COUNTRY, seq=seq)
+            try:
+                values = countries_in(resources, source, batch)
+            except (StoreError, pa.ArrowInvalid):
+                return []
+            if not any(country_of(source, value) != UNKNOWN_COUNTRY for value in values):
+                return []
+            batch = _retired(database, source, UNKNOWN_COUNTRY, seq, "validate again", person, reason)
+            made = _land(resources, database, source, batch, _assigned(resources, database, source, batch), [])
     logger.info("%s/%s %s was given to the countries of its rows: %s", source.name, UNKNOWN_COUNTRY, seq, _names(made))
     return made
 
@@ -106,24 +115,52 @@ def _landed_beside(resources: Resources, database: Connection, source: Source, b
     for other in fetch(database, "landed_beside", **named, lower=batch.lower, upper=batch.upper):
         try:
             file = lake.open_batch(resources.store, other.object_key, other.sha256)
-            held.append(file.read(columns=identity, use_threads=False).select(identity).cast(held[0].schema))
+            held.append(_own_changes(file, source, other.country).select(identity).cast(held[0].schema))
         except (StoreError, pa.ArrowInvalid) as error:
             logger.warning("What batch %s %s holds is taken to be all rows of its country: %s", other.country, other.seq, error)
             unread.add(other.country)
     return pa.concat_tables(held).drop_null().to_pandas().drop_duplicates(), unread
 
 
+def _own_changes(file: pq.ParquetFile, source: Source, country: str) -> pa.Table:
+    """The rows of a batch without those that have left its country: another batch holds their change."""
+    names = [*source.key, source.changed_at, source.country]
+    tables = [*lake.tables(file, TABLE_ROWS, [*dict.fromkeys(names), REMOVED])]
+    rows = pa.concat_tables(tables)
+    elsewhere = np.array([country_of(source, value) != country for value in rows[source.country].to_pylist()], dtype=bool)
+    return rows.filter(pa.array(~(elsewhere & rows[REMOVED].to_numpy().astype(bool))))
+
+
 def _without(
-    tables: Iterable[pa.Table], source: Source, batch: Any, others: pd.DataFrame, unread: set[str]
-) -> Iterator[pa.Table]:
-    """The rows of some tables that no other batch holds. One without a key cannot be told, and is its country's."""
+    database: Connection, tables: Iterable[pa.Table], source: Source, batch: Any, others: pd.DataFrame, unread: set[str],
+    gone: list[pa.Table],
+) -> Iterator[pa.Table]:  # fmt: skip
+    """The rows of some tables that no other batch holds. One without a key cannot be told, and is its country's.
+
+    ``gone`` gets those of the others whose key the batch's country has had, as removed from it.
+    """
     for table in tables:
         countries = np.array([country_of(source, value) for value in table[source.country].to_pylist()], dtype=object)
         identity, stays = table.select(list(others.columns)), countries == batch.country
         told = np.logical_and.reduce([column.is_valid().to_numpy() for column in identity.columns])
         sides = identity.filter(pa.array(told)).to_pandas().merge(others, how="left", indicator="side")
         stays[told] = (sides["side"] == "left_only").to_numpy() & ~np.isin(countries[told], sorted(unread))
+        held = ~stays.astype(bool)
+        others_rows = lake.marked(table.filter(pa.array(held)), source)
+        gone.append(moved_here(database, source, batch.country, others_rows, countries[held]))
         yield table.filter(pa.array(stays.astype(bool)))
+
+
+def _assigned(resources: Resources, database: Connection, source: Source, batch: Any) -> Iterator[tuple[str | None, pa.Table]]:
+    """A batch's rows by the countries of today; as removed where their key has been changed later in another country."""
+    for table in _stored(resources, source, batch):
+        for country, rows in by_country(table, source):
+            if country != UNKNOWN_COUNTRY and not isinstance(source, FileSource):
+                late = overtaken(resources, database, source, batch, country, rows)
+                removed = pa.array(late | rows[REMOVED].to_numpy().astype(bool))
+                yield country, rows.set_column(rows.column_names.index(REMOVED), REMOVED, removed)
+            else:
+                yield country, rows
 
 
 def _stored(resources: Resources, source: Source, batch: Any) -> Iterator[pa.Table]:
@@ -135,13 +172,24 @@ def _stored(resources: Resources, source: Source, batch: Any) -> Iterator[pa.Tab
         yield table.cast(wanted)
 
 
-def _land(resources: Resources, database: Connection, source: Source, batch: Any, tables: Iterable[pa.Table]) -> list[Any]:
-    """Store rows by country and record them in the batch's place."""
+def _land(
+    resources: Resources, database: Connection, source: Source, batch: Any, tables: Iterable[tuple[str | None, pa.Table]],
+    gone: list[pa.Table],
+) -> list[Any]:  # fmt: skip
+    """Store rows, of a country or by country, and record them in the batch's place; ``gone``: what has left its country."""
     with tempfile.TemporaryDirectory(prefix="perennial-") as folder:
         batches, made = Batches(source, Path(folder)), []
-        for table in tables:
-            batches.write(table)
-        for country, file in sorted(batches.close().items()):
+        for country, table in tables:
+            if country is None:
+                batches.write(table)
+            elif table.num_rows:
+                batches.write_country(country, table)
+        files, places = with_moves(resources, database, source, batches.close())
+        note_places(database, source, places)
+        removed = pa.concat_tables([lake.schema_of(source).empty_table(), *gone])
+        if removed.num_rows:
+            files[batch.country] = with_rows(files.get(batch.country), Path(folder) / "gone", source, removed)
+        for country, file in sorted(files.items()):
             key = f"lake/{source.name}/{country}/{file.sha256}.parquet"
             resources.store.put_file(key, file.path)
             made += fetch(
