@@ -135,7 +135,7 @@ def test_rows_of_a_country_that_the_spec_knows_by_now_do_not_come_back_where_the
     change(shop, 1, "country = 'France'")
     accepted(shop)
     edit_source(shop, countries={**source_of(shop).countries, "Narnia": "NA"})
-    quarantine.validate_again(shop.resources, source_of(shop), None, None, "ann", "Narnia is known")
+    quarantine.validate_again(shop.resources, source_of(shop), "ann", "Narnia is known")
     assert (read(shop, "NA"), read(shop, "FR")) == ({2: 1.0}, {1: 1.0})
     change(shop, 2, "country = 'Britain'")
     accepted(shop)
