@@ -53,7 +53,7 @@ FACTS = {
     "accepted_sha256": "s", "accepted_size": 1, "batches": 2, "ends": [NOW.date()], "number": 20, "overruled": "r",
     "rejected_key": "k", "rejected_rows": 1, "rejected_sha256": "s", "rejected_size": 1, "rejections": Json({}),
     "starts": [NOW.date()], "versions": [], "held": ["", ""], "replaced_country": "C04", "replaced_seq": 999, "days": 30,
-    "decided_at": NOW, "page": "k", "changes": 0, "hashes": [1, 2], "made_of": "m", "places": [1, 2],
+    "decided_at": NOW, "page": "k", "hashes": [1, 2], "made_of": "m", "places": [1, 2],
 }  # fmt: skip
 OWN = {
     "add_run": {"as_of": Json({})}, "announce": {"asset": "past released"},

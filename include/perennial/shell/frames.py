@@ -1,5 +1,7 @@
 """Rows of the lake in the types of a spec, as Arrow tables and as pandas frames: never in types that their values suggest."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -37,14 +39,16 @@ def typed_frame(table: pa.Table, columns: dict[str, Column]) -> pd.DataFrame:
     return frame
 
 
-def _masked(values: pa.ChunkedArray) -> pd.arrays.IntegerArray | pd.arrays.BooleanArray:
+def _masked(values: pa.ChunkedArray) -> Any:
     missing = values.is_null().to_numpy() if values.null_count else np.zeros(len(values), dtype=bool)
     if pa.types.is_boolean(values.type):
         return pd.arrays.BooleanArray(values.fill_null(False).to_numpy().astype(bool), missing)
     # Slots without a value hold anything in Arrow's memory: nobody sees them, and nothing is copied for them.
     chunk = values.combine_chunks()
-    numbers = np.frombuffer(chunk.buffers()[1], dtype=np.int64)[chunk.offset : chunk.offset + len(chunk)] if len(chunk) else []
-    return pd.arrays.IntegerArray(np.asarray(numbers, dtype=np.int64), missing)
+    numbers = np.empty(0, dtype=np.int64)
+    if len(chunk):
+        numbers = np.frombuffer(chunk.buffers()[1], dtype=np.int64)[chunk.offset : chunk.offset + len(chunk)]
+    return pd.arrays.IntegerArray(numbers, missing)
 
 
 def cast_column(values: pa.ChunkedArray, kind: pa.DataType, what: str) -> pa.ChunkedArray:

@@ -355,7 +355,11 @@ class _Later:
         parts = [self._none()]
         if rows.num_rows and (self.parts or self.groups):
             bounds = {name: _bounds(rows[name]) for name in (self.source.changed_at, self.source.key[0])}
-            reads = (self._group(store, group) for group, *spans in self.groups if self._may_be_later(group, *spans, bounds))
+            reads = (
+                self._group(store, group)
+                for group, changed, key in self.groups
+                if self._may_be_later(group, changed, key, bounds)
+            )
             oldest, hashes = bounds[self.source.changed_at], None
             for table, places, key in (*self.parts, *reads):
                 recent = pc.greater_equal(table[self.source.changed_at], oldest[0]).fill_null(False).to_numpy()
@@ -366,7 +370,9 @@ class _Later:
         return pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
 
     def _none(self) -> pd.DataFrame:
-        return plain_frame(self.schema.empty_table()).assign(**{PLACE: np.empty(0, dtype=np.int64), OBJECT: ""})
+        none = plain_frame(self.schema.empty_table())
+        none[PLACE], none[OBJECT] = np.empty(0, dtype=np.int64), ""
+        return none
 
     def _may_be_later(self, group: _Group, changed: Any, key: Any, bounds: dict[str, Any]) -> bool:
         """Whether a row group may hold a revision of the rows' keys: by its least and greatest values."""

@@ -33,8 +33,9 @@ from perennial.errors import (
 from perennial.resources import Resources
 from perennial.shell import postgres_source
 from perennial.shell.database import Connection, connect, fetch, fetch_one, moment
+from perennial.shell.frames import plain_frame
 from perennial.shell.keys import read_public_keys
-from perennial.shell.lake import GROUP_ROWS, open_batch, plain_frame, schema_of, tables
+from perennial.shell.lake import GROUP_ROWS, open_batch, schema_of, tables
 from perennial.spec import REMOVED, FileSource, Source
 from perennial.steps.in_force import keys_in_force_twice
 from perennial.steps.land_files import delivered

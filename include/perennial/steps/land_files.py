@@ -26,7 +26,8 @@ from perennial.errors import FileRefused, NothingToDo, ObjectMissing, StoreError
 from perennial.resources import Resources
 from perennial.shell import file_source
 from perennial.shell.database import Connection, connect, fetch, fetch_one
-from perennial.shell.lake import TYPES, plain_frame, schema_of
+from perennial.shell.frames import plain_frame
+from perennial.shell.lake import TYPES, schema_of
 from perennial.shell.store import Entry, Store
 from perennial.spec import REMOVED, FileSource
 from perennial.steps.landing import Batches, Landing, cursor_of, record

@@ -24,8 +24,9 @@ from perennial.errors import RegistryError, StoreError
 from perennial.resources import Resources
 from perennial.shell import key_hashes
 from perennial.shell.database import Connection, copy_into, fetch, fetch_one, run, transaction
+from perennial.shell.frames import cast_column, plain_frame
 from perennial.shell.key_hashes import Hashes
-from perennial.shell.lake import BatchWriter, LandedFile, cast_column, open_batch, plain_frame, schema_of
+from perennial.shell.lake import BatchWriter, LandedFile, open_batch, schema_of
 from perennial.spec import REMOVED, UNKNOWN_COUNTRY, FileSource, Source
 
 logger = logging.getLogger(__name__)
@@ -38,10 +39,12 @@ Rows = tuple[Hashes, "np.ndarray[Any, Any]"]
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """The keys of a landing by country, each hash once, and the index as it was when they were looked up."""
+    """The keys of a landing by country, each hash once; the index as it was when they were looked up, and by country what it
+    had of them elsewhere."""
 
     index: Any
     hashes: dict[str, Hashes]
+    elsewhere: dict[str, Hashes]
 
 
 def with_moves(
@@ -53,7 +56,8 @@ def with_moves(
     index = key_index(resources, database, source)
     seen = {country: _hashes(file, source) for country, file in files.items() if file.rows}
     own = {country: np.unique(hashes[told]) for country, (hashes, told) in seen.items()}
-    moved = _add_moves_within(own, _elsewhere(database, index, own))
+    elsewhere = _elsewhere(database, index, own)
+    moved = _add_moves_within(own, elsewhere)
     rows = _rows_of(files, source, seen, moved)
 
     made = dict(files)
@@ -62,17 +66,25 @@ def with_moves(
         if removed.num_rows:
             logger.info("%s/%s: %s rows have left for other countries", source.name, country, removed.num_rows)
             made[country] = with_rows(files.get(country), _folder(files) / f"{country}.moved", source, removed)
-    return made, Places(index=index, hashes={country: hashes for country, hashes in own.items() if country != UNKNOWN_COUNTRY})
+    return made, Places(index=index, hashes=own, elsewhere=elsewhere)
 
 
 def note_places(database: Connection, source: Source, places: Places | None) -> None:
-    """Record a landing's keys, in the transaction that records its batches. Raises RegistryError when they were looked up
-    before another landing or replacement was recorded."""
+    """Record a landing's keys, in the transaction that records its batches and keeps others from landing.
+
+    Raises RegistryError when what was recorded since its keys were looked up has brought some of them to other countries.
+    """
     if places is None:
         return
-    if run(database, "change_key_index", source=source.name, changes=places.index.changes) != 1:
-        raise RegistryError(f"Another landing of {source.name} was faster. Nothing of this one was recorded.")
-    _fill(database, places.index, places.hashes)
+    index = fetch_one(database, "key_index", source=source.name)
+    if index.changes != places.index.changes and not _are_same(places.elsewhere, _elsewhere(database, index, places.hashes)):
+        raise RegistryError(f"Keys of {source.name} were landed elsewhere meanwhile. Nothing of this landing was recorded.")
+    run(database, "change_key_index", source=source.name)
+    _fill(database, index, {country: keys for country, keys in places.hashes.items() if country != UNKNOWN_COUNTRY})
+
+
+def _are_same(one: dict[str, Hashes], other: dict[str, Hashes]) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(one[country], other[country]) for country in one)
 
 
 def key_index(resources: Resources, database: Connection, source: Source) -> Any:

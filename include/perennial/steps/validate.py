@@ -29,6 +29,7 @@ from perennial.pages import page_key
 from perennial.resources import Resources
 from perennial.shell import lake
 from perennial.shell.database import Connection, Json, connect, fetch, fetch_one, run, transaction
+from perennial.shell.frames import plain_frame
 from perennial.shell.lake import BatchWriter, LandedFile
 from perennial.spec import QUARANTINE_BATCH, UNKNOWN_COUNTRY, WARN, Checks, Source
 from perennial.steps.replacing import countries_in
@@ -239,16 +240,16 @@ def _copies(bench: Bench, opened: Open) -> npt.NDArray[np.int64]:
     if not len(suspects):
         return suspects
     rows = _rows_at(opened.file, suspects, lake.schema_of(source).names)
-    found = copies.copies(rows, lake.plain_frame(earlier), source)
+    found = copies.copies(rows, plain_frame(earlier), source)
     if not len(found):
         return found
-    keys = lake.plain_frame(opened.file.read(columns=[*source.key], use_threads=False).select([*source.key]))
+    keys = plain_frame(opened.file.read(columns=[*source.key], use_threads=False).select([*source.key]))
     return copies.without_revisions(found, keys, earlier_keys)
 
 
 def _none_earlier(source: Source) -> tuple[pa.Table, pd.DataFrame]:
     empty = lake.schema_of(source).empty_table()
-    return empty, lake.plain_frame(empty.select(list(source.key)))
+    return empty, plain_frame(empty.select(list(source.key)))
 
 
 def _earlier(bench: Bench, opened: Open) -> tuple[pa.Table, pd.DataFrame]:
@@ -265,7 +266,7 @@ def _earlier(bench: Bench, opened: Open) -> tuple[pa.Table, pd.DataFrame]:
     same, keys = [lake.schema_of(source).empty_table()], [_none_earlier(source)[1]]
     for other in before:
         for table in lake.rows_at(bench.resources.store, other, source, moments):
-            keys.append(lake.plain_frame(table.select(list(source.key))))
+            keys.append(plain_frame(table.select(list(source.key))))
             same.append(table.filter(pa.array(np.isin(copies.hashes(table, source), own))))
     return pa.concat_tables(same, promote_options="default"), pd.concat(keys)
 
@@ -278,7 +279,7 @@ def _rows_at(file: pq.ParquetFile, positions: npt.NDArray[np.int64], names: Sequ
         if len(inside):
             parts.append(table.take(pa.array(inside - first)))
         first += table.num_rows
-    rows = lake.plain_frame(pa.concat_tables(parts))
+    rows = plain_frame(pa.concat_tables(parts))
     return rows.set_axis(positions, axis=0)
 
 

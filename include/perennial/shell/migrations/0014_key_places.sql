@@ -8,7 +8,7 @@ CREATE TABLE key_indexes (
 );
 COMMENT ON TABLE key_indexes IS 'The sources of tables whose keys are in key_places. A source without a row gets one, from the lake, at its next landing.';
 COMMENT ON COLUMN key_indexes.made_of IS 'The version of the hashes, and the columns that they are made of. After a change of either the index is made again.';
-COMMENT ON COLUMN key_indexes.changes IS 'Counts up with each landing: one that looked keys up before another one was recorded is refused.';
+COMMENT ON COLUMN key_indexes.changes IS 'Counts up with each landing and replacement: one that looked its keys up before looks again.';
 
 CREATE TABLE key_places (
     index_number smallint NOT NULL,

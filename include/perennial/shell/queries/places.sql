@@ -10,8 +10,8 @@ ON CONFLICT (source) DO UPDATE SET made_of = excluded.made_of, changes = key_ind
 -- forget_key_places: what an index holds that is made again
 DELETE FROM key_places WHERE index_number = %(number)s;
 
--- change_key_index: only while it is as it was when keys were looked up
-UPDATE key_indexes SET changes = changes + 1 WHERE source = %(source)s AND changes = %(changes)s;
+-- change_key_index: keys that were looked up before are to be looked up again
+UPDATE key_indexes SET changes = changes + 1 WHERE source = %(source)s;
 
 -- places_elsewhere: of some keys, each in one of some countries, where else they have been
 SELECT landed.key_hash, places.country
