@@ -203,7 +203,7 @@ def test_every_query_that_is_used_exists_and_every_query_is_used():
     used = {
         text
         for file in callers
-        for call in calls(file, {"fetch", "fetch_one", "run", "_ask"})
+        for call in calls(file, {"fetch", "fetch_one", "run", "copy_into", "_ask"})
         for text in [node.value for node in call.args if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     }
     own = {name for name in used if re.fullmatch(r"[a-z_]+", name)}

@@ -505,6 +505,9 @@ class Source:
     to a hot standby, ``primary`` names one to its primary: rows are read from the standby, and only the transactions that
     are still open are asked of the primary, in the same database. ``max_commit_lag``: how far ``changed_at`` may lie before
     that start all the same, and how far the clocks of servers that take each other's place may differ.
+
+    ``deleted`` names the column that marks a row as deleted, if there is one: a bool that is true, or a timestamp that
+    is not null. Such a row lands as removed: nothing reads its key any more, and no expectation is asked of it.
     """
 
     name: str
@@ -521,6 +524,7 @@ class Source:
     checks: Checks = Checks()
     country_checks: Mapping[str, Checks] = field(default_factory=dict)
     other_countries: str = QUARANTINE
+    deleted: str = ""
     max_commit_lag: timedelta = timedelta(seconds=5)
     primary: str = ""
     schedule: str = "*/5 * * * *"
@@ -585,6 +589,11 @@ class Source:
         missing = [name for name in named if not isinstance(name, str) or name not in types]
         times = [name for name in (self.event_time, self.changed_at) if name not in missing and types[name] != "timestamp"]
         unnamed = self.expectations is not list or self.is_bounded
+        deleted = f"deleted names {shown(self.deleted)}, which is no bool or timestamp of columns"
+        marks = "Name a Column that is true, or has a time, where the row is deleted."
+        is_marked = isinstance(self.deleted, str)
+        kind = types.get(self.deleted) if is_marked and self.deleted else "bool"
+        yield is_marked and kind in ("bool", "timestamp"), deleted, marks
         yield not missing, f"no Column for {_listed(missing)}", "Declare it in columns."
         yield not times, f"{_listed(times)} must be of type timestamp", "Change the Column."
         yield bool(self.key), "key is empty", "Name the columns that identify a row."
@@ -598,7 +607,10 @@ class Source:
         odd = [name for name in names if not self._can_be_a_column(name)]
         twice = sorted({name for name in texts if texts.count(name) > 1})
         rename = "Rename it, in the table by a view that the source reads, or leave it out"
-        reserved = [name for name in (REMOVED, *KEPT_ASIDE_WITH) if name in texts]
+        bools = [column.name for column in self.declared_columns if column.type == "bool"]
+        says_so = self.deleted == REMOVED and REMOVED in bools
+        taken = KEPT_ASIDE_WITH if says_so else (REMOVED, *KEPT_ASIDE_WITH)
+        reserved = [name for name in taken if name in texts]
         what = f"the name {_listed(reserved)} is reserved: rows in the lake and in quarantine get such a column"
         yield not odd, f"no names of columns: {_listed(map(shown, odd))}", self._form_of_names
         yield not twice, f"{_listed(twice)} is declared twice in columns", "Leave one out."
@@ -651,6 +663,7 @@ class FileSource(Source):
     quiet: timedelta = timedelta(seconds=30)
     changed_at: str = "changed_at"
     table: str = field(default="", init=False)
+    deleted: str = field(default="", init=False)
     max_commit_lag: timedelta = field(default=timedelta(0), init=False)
     primary: str = field(default="", init=False)
 

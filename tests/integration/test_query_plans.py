@@ -25,10 +25,13 @@ FEW = 60  # rows that a past ten times as long may add: held batches are listed,
 BIG = (
     "announcements", "attempts", "batch_days", "batch_decisions", "batches", "compactions", "files", "key_filters", "messages",
     "outcomes", "releases", "snapshots", "splits", "verdicts", "versions", "watermarks",
+    "announcements", "attempts", "batch_decisions", "batches", "messages", "outcomes", "releases", "snapshots", "splits",
+    "verdicts", "versions", "key_places",
 )  # fmt: skip
 MAY_READ_MORE = {
     "accepted_batches": "a model in hindsight looks at every batch of a country, by hand",
     "audit_": "an audit looks at everything there is, by hand and read-only",
+    "fill_key_places": "a COPY into a table, which has no plan",
     "batches_by_state": "what a replay prints of a source, once a cycle",
     "endings_of": "how often a cell's runs ended how, by hand",
     "idle_compactions": "house-keeping: which compactions nobody is given any more",
@@ -77,6 +80,7 @@ FACTS = {
     "ahead": timedelta(0), "recheck_from": None,
     "unreadable": Json({}), "unreadable_key": None, "unreadable_rows": 0,
     "unreadable_sha256": None, "unreadable_size": None, "ended": "e", "known_until": None,
+    "hashes": [1, 2], "made_of": "m", "places": [1, 2],
 }  # fmt: skip
 OWN = {
     "add_run": {"as_of": Json({})}, "announce": {"asset": "past released"},

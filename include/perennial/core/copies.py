@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from perennial.spec import REMOVED, FileSource, Source
+from perennial.spec import REMOVED, Source
 
 Hashes = npt.NDArray[np.uint64]
 MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -86,10 +86,9 @@ def contradictions(rows: pd.DataFrame, source: Source) -> int:
 def copies(rows: pd.DataFrame, earlier: pd.DataFrame, source: Source) -> npt.NDArray[np.int64]:
     """Positions of the rows that are copies of others among them or among earlier ones; ``rows`` is indexed by position.
 
-    A row that says that it is removed is none.
+    A row that says that it is removed is none, and has none.
     """
-    if isinstance(source, FileSource):
-        rows = rows[~rows[REMOVED].astype(bool)]
+    rows, earlier = (frame[~frame[REMOVED].astype(bool)] for frame in (rows, earlier))
     both = pd.concat([earlier, rows.sort_index()])
     is_copy = both.duplicated(content(source)).to_numpy()[len(earlier) :]
     found: npt.NDArray[np.int64] = rows.sort_index().index.to_numpy()[is_copy]

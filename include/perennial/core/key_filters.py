@@ -43,8 +43,7 @@ def key_filter(hashes: Hashes) -> bytes:
 def may_hold(filter_: bytes, hashes: Hashes) -> npt.NDArray[np.bool_]:
     """Of which keys a filter may have been made."""
     bits = np.unpackbits(np.frombuffer(filter_, dtype=np.uint8)).astype(bool)
-    found: npt.NDArray[np.bool_] = bits[_places(hashes, len(bits))].all(axis=0)
-    return found
+    return np.asarray(bits[_places(hashes, len(bits))].all(axis=0), dtype=np.bool_)
 
 
 def _places(hashes: Hashes, length: int) -> npt.NDArray[np.int64]:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pandas as pd
 
-from perennial.spec import REMOVED, FileSource, Model, Source
+from perennial.spec import REMOVED, Model, Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +53,14 @@ def also_known(known: pd.DataFrame, now: pd.DataFrame) -> pd.DataFrame:
 def latest_revisions(rows: pd.DataFrame, source: Source) -> pd.DataFrame:
     """Keep the row of the latest ``changed_at`` per key, indexed by the key and sorted by event time.
 
-    Of files, a key whose latest revision says that it was removed is gone.
+    A key whose latest revision says that it is removed is gone.
     """
     keys = list(source.key)
     if rows.duplicated(keys).any():
         rows = rows.sort_values(source.changed_at, kind="stable").drop_duplicates(keys, keep="last")
-    if isinstance(source, FileSource):
-        rows = rows[~rows[REMOVED]].drop(columns=REMOVED)
+    if REMOVED in rows:
+        present = rows if not rows[REMOVED].any() else rows[~rows[REMOVED]]
+        rows = present.drop(columns=REMOVED)
     order = [source.event_time, *keys]
     ordered = len(keys) == 1 and rows[source.event_time].is_monotonic_increasing and rows[keys[0]].is_monotonic_increasing
     return (rows if ordered else rows.sort_values(order, kind="stable")).set_index(keys)

@@ -13,7 +13,7 @@ from perennial.core.findings import Finding
 from perennial.core.profiles import Profiler
 from perennial.core.removals import is_present
 from perennial.errors import SourceMismatch
-from perennial.spec import QUARANTINE_BATCH, REJECT_ROW, WARN, Checks, Source
+from perennial.spec import QUARANTINE_BATCH, REJECT_ROW, REMOVED, WARN, Checks, Source
 
 Positions = npt.NDArray[np.int64]
 COPIES, KEYS = "copies", "keys"
@@ -171,9 +171,12 @@ def _commonest(flaws: Mapping[str, int]) -> list[tuple[str, int]]:
 
 
 def conformed(schema: pa.Schema, wanted: pa.Schema) -> list[Finding]:
-    """What is new, lacking or of another type in a batch's columns, compared with its source's spec."""
+    """What is new, lacking or of another type in a batch's columns, compared with its source's spec.
+
+    A batch may be from before its rows said whether they are removed.
+    """
     there, asked = {field.name: field.type for field in schema}, {field.name: field.type for field in wanted}
-    said = [f"column {name} has vanished" for name in asked if name not in there]
+    said = [f"column {name} has vanished" for name in asked if name not in (*there, REMOVED)]
     said += [
         f"column {name} is of type {there[name]}, the spec says {kind}"
         for name, kind in asked.items()

@@ -13,9 +13,11 @@ from perennial.shell import postgres_source
 from perennial.shell.database import connect, fetch, fetch_one, run
 from perennial.spec import FileSource, Source
 from perennial.steps import bounds
+from perennial.steps.batches import Batches
 from perennial.steps.land_files import land_files
-from perennial.steps.landing import Batches, Landing, cursor_of, record
+from perennial.steps.landing import Landing, cursor_of, record
 from perennial.steps.late import land_late
+from perennial.steps.places import with_moves
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +73,8 @@ def _land_interval(
         batches = Batches(source, Path(folder))
         for reading in postgres_source.extract(connection, source, lower, bound.upper):
             batches.add(reading)
-        landing = Landing(lower=lower, upper=bound.upper, clock=bound.clock, batches=batches.close())
+        files, places = with_moves(resources, database, source, batches)
+        landing = Landing(lower=lower, upper=bound.upper, clock=bound.clock, batches=files, places=places)
         return record(resources, database, source, landing)
 
 

@@ -35,7 +35,8 @@ from perennial.shell.lake import TYPES, schema_of
 from perennial.shell.store import Entry, Store
 from perennial.shell.values import Reading, typed_texts
 from perennial.spec import REMOVED, FileSource
-from perennial.steps.landing import Batches, Landing, cursor_of, record, unreadable_schema, wanted
+from perennial.steps.batches import Batches, unreadable_schema, wanted
+from perennial.steps.landing import Landing, cursor_of, record
 from perennial.steps.vanished import FormerRevisions
 
 logger = logging.getLogger(__name__)

@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from perennial.resources import Resources
 from perennial.shell import lake
 from perennial.shell.values import typed_texts
-from perennial.spec import Source
-from perennial.steps.landing import unreadable_schema
+from perennial.spec import REMOVED, Source
+from perennial.steps.batches import country_of, unreadable_schema
 
 TABLE_ROWS = 100_000
 
@@ -21,9 +23,18 @@ def changes_of(resources: Resources, source: Source, batch: Any) -> list[pa.Tabl
     schema = pa.schema([schema.field(name) for name in identity])
 
     file = lake.open_batch(resources.store, batch.object_key, batch.sha256)
-    read = file.read(columns=identity, use_threads=False).select(identity).cast(schema)
+    read = _own_changes(file, source, batch.country).select(identity).cast(schema)
     aside = unreadable_rows(resources, source, batch)
     return [read, *(identity_of(table, source) for table in aside)]
+
+
+def _own_changes(file: pq.ParquetFile, source: Source, country: str) -> pa.Table:
+    """The rows of a batch without those that have left its country: another batch holds their change."""
+    names = [*source.key, source.changed_at, source.country]
+    tables = [*lake.tables(file, TABLE_ROWS, [*dict.fromkeys(names), REMOVED])]
+    rows = pa.concat_tables(tables)
+    elsewhere = np.array([country_of(source, value) != country for value in rows[source.country].to_pylist()], dtype=bool)
+    return rows.filter(pa.array(~(elsewhere & rows[REMOVED].to_numpy().astype(bool))))
 
 
 def identity_of(texts: pa.Table, source: Source) -> pa.Table:

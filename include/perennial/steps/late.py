@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -19,9 +20,11 @@ from perennial.resources import Resources
 from perennial.shell import lake, postgres_source
 from perennial.shell.database import Connection, fetch
 from perennial.shell.values import Flags, Reading
-from perennial.spec import Source
+from perennial.spec import UNKNOWN_COUNTRY, Source
+from perennial.steps.batches import Batches, by_country
 from perennial.steps.landed import changes_of, identity_of
-from perennial.steps.landing import Batches, Landing, record
+from perennial.steps.landing import Landing, record
+from perennial.steps.places import with_moves, with_overtaken
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +44,40 @@ def land_late(
         with tempfile.TemporaryDirectory(prefix="perennial-") as folder:
             batches = Batches(source, Path(folder))
             for reading in postgres_source.extract(connection, source, *part):
-                batches.add(_without(reading, source, landed))
-            landing = Landing(lower=lower, upper=upper, clock=clock, batches=batches.close(), rechecked=part)
+                new = _without(reading, source, landed)
+                _add(resources, database, source, lower, batches, new)
+            files, places = with_moves(resources, database, source, batches)
+            landing = Landing(
+                lower=lower,
+                upper=upper,
+                clock=clock,
+                batches=files,
+                places=places,
+                rechecked=part,
+            )
             found.update(record(resources, database, source, landing))
     if found:
         logger.warning("%s: landed %s rows late, dated from %s to %s.", source.name, f"{found.total():,}", start, end)
     return dict(found)
+
+
+def _add(
+    resources: Resources,
+    database: Connection,
+    source: Source,
+    since: datetime,
+    batches: Batches,
+    reading: Reading,
+) -> None:
+    """Add rows to their countries' batches; as removed where their key was changed later elsewhere."""
+    no_rows = np.zeros(reading.rows.num_rows, dtype=bool)
+    batches.add(reading.only(no_rows, np.ones(reading.unreadable.num_rows, dtype=bool)))
+    batches.leave_out(reading.rows)
+
+    for country, rows in by_country(reading.rows, source):
+        if country != UNKNOWN_COUNTRY:
+            rows = with_overtaken(resources, database, source, since, country, rows)  # noqa: PLW2901
+        batches.write_country(country, rows)
 
 
 def intervals(landings: Iterable[Interval], within: Interval) -> Iterator[Interval]:

@@ -25,9 +25,18 @@ from perennial.shell import lake, postgres_source
 from perennial.shell.database import Connection, connect, fetch, fetch_one, run, transaction
 from perennial.shell.values import NO_VALUE, Raw, Reading, only_rows, reading, required_columns
 from perennial.spec import QUARANTINE, QUARANTINE_BATCH, UNKNOWN_COUNTRY, FileSource, Source
+from perennial.steps.batches import Batches, by_country, country_of
 from perennial.steps.decisions import batch_of, name_of, note, short_name
 from perennial.steps.landed import changes_of, identity_of, unreadable_rows
-from perennial.steps.landing import Batches, country_of, stored
+from perennial.steps.landing import stored
+from perennial.steps.places import (
+    key_index,
+    moved_here,
+    note_places,
+    with_moves,
+    with_overtaken,
+    with_rows,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -45,16 +54,20 @@ def extract_anew(resources: Resources, source: Source, country: str, seq: int, p
             f"Source {source.name} is made of files: write the file anew, mended, under its name, and it replaces its former "
             "rows; as it is, it lands anew under another name. Where the spec was wrong and not the file, validate it again."
         )
-    with closing(connect(resources.database)) as database, transaction(database):
-        batch = _retired(database, source, country, seq, "extract again", person, reason)
-        others, unread = _landed_beside(resources, database, source, batch)
-        with postgres_source.connected(resources.source_dsn(source.connection), source) as connection:
-            readings = postgres_source.extract(connection, source, batch.lower, batch.upper)
-            made = _land(resources, database, source, batch, _without(readings, source, batch, others, unread))
-        if not made:
-            raise RequestError(
-                f"The table of source {source.name} holds no change of batch {country} {seq} any more. It stays."
-            )
+    with closing(connect(resources.database)) as database:
+        key_index(resources, database, source)
+        with transaction(database):
+            batch = _retired(database, source, country, seq, "extract again", person, reason)
+            others, unread = _landed_beside(resources, database, source, batch)
+            with postgres_source.connected(resources.source_dsn(source.connection), source) as connection:
+                readings = postgres_source.extract(connection, source, batch.lower, batch.upper)
+                gone: list[pa.Table] = []
+                stays = _without(database, readings, source, batch, others, unread, gone)
+                made = _land(resources, database, source, batch, ((None, each) for each in stays), gone)
+            if not made:
+                raise RequestError(
+                    f"The table of source {source.name} holds no change of batch {country} {seq} any more. It stays."
+                )
     logger.warning("%s/%s %s was extracted again by %s: %s", source.name, country, seq, person, _names(made))
     return made
 
@@ -66,14 +79,19 @@ def assign_anew(resources: Resources, source: Source, batch: Any, person: str, r
     None, and nothing is changed, where it still knows no more, or the batch cannot be read.
     """
     source = replace(source, other_countries=QUARANTINE)  # what has landed is not left out any more
-    with closing(connect(resources.database)) as database, transaction(database):
-        try:
-            if not _knows_more(resources, source, batch):
+    with closing(connect(resources.database)) as database:
+        if not isinstance(source, FileSource):
+            key_index(resources, database, source)
+        with transaction(database):
+            try:
+                if not _knows_more(resources, source, batch):
+                    return []
+            except (StoreError, pa.ArrowInvalid):
                 return []
-        except (StoreError, pa.ArrowInvalid):
-            return []
-        batch = _retired(database, source, batch.country, batch.seq, "validate again", person, reason)
-        made = _land(resources, database, source, batch, _stored(resources, source, batch))
+
+            batch = _retired(database, source, batch.country, batch.seq, "validate again", person, reason)
+            assigned = _assigned(resources, database, source, batch)
+            made = _land(resources, database, source, batch, assigned, [])
     logger.info("%s/%s %s was read again by today's spec: %s", source.name, batch.country, batch.seq, _names(made))
     return made
 
@@ -131,31 +149,66 @@ def _landed_beside(resources: Resources, database: Connection, source: Source, b
 
 
 def _without(
-    readings: Iterable[Reading], source: Source, batch: Any, others: pd.DataFrame, unread: set[str]
+    database: Connection,
+    readings: Iterable[Reading],
+    source: Source,
+    batch: Any,
+    others: pd.DataFrame,
+    unread: set[str],
+    gone: list[pa.Table],
 ) -> Iterator[Reading]:
-    """The rows that no other batch holds. One without a key cannot be told, and is its country's."""
+    """The rows that no other batch holds. One without a key cannot be told, and is its country's.
+
+    ``gone`` gets those of the others whose key the batch's country has had, as removed from it.
+    """
     for each in readings:
         identity = each.rows.select(list(others.columns))
-        stays = _is_own(identity, each.rows[source.country], source, batch, others, unread)
+        names = each.rows[source.country]
+        stays = _is_own(identity, names, source, batch, others, unread)
+
+        countries = np.array([country_of(source, value) for value in names.to_pylist()], dtype=object)
+        others_rows = lake.marked(each.rows.filter(pa.array(~stays)), source)
+        gone.append(moved_here(database, source, batch.country, others_rows, countries[~stays].tolist()))
+
         texts = identity_of(each.unreadable, source).select(list(others.columns))
         kept = _is_own(texts, each.unreadable[source.country], source, batch, others, unread)
         yield each.only(stays, kept)
 
 
 def _is_own(
-    identity: pa.Table, names: pa.ChunkedArray, source: Source, batch: Any, others: pd.DataFrame, unread: set[str]
+    identity: pa.Table,
+    names: pa.ChunkedArray,
+    source: Source,
+    batch: Any,
+    others: pd.DataFrame,
+    unread: set[str],
 ) -> npt.NDArray[np.bool_]:
     countries = np.array([country_of(source, value) for value in names.to_pylist()], dtype=object)
     stays = countries == batch.country
     told = np.logical_and.reduce([column.is_valid().to_numpy() for column in identity.columns])
     sides = identity.filter(pa.array(told)).to_pandas().merge(others, how="left", indicator="side")
-    stays[told] = (sides["side"] == "left_only").to_numpy() & ~np.isin(countries[told], sorted(unread))
+    is_new = (sides["side"] == "left_only").to_numpy()
+    stays[told] = is_new & ~np.isin(countries[told], sorted(unread))
     own: npt.NDArray[np.bool_] = stays.astype(bool)
     return own
 
 
-def _stored(resources: Resources, source: Source, batch: Any) -> Iterator[Reading]:
-    """What a batch holds, as today's spec reads it."""
+def _assigned(resources: Resources, database: Connection, source: Source, batch: Any) -> Iterator[tuple[str | None, Reading]]:
+    """A batch's rows by the countries of today; as removed where their key changed later elsewhere."""
+    for each in _stored(resources, source, batch):
+        yield None, each.only(np.zeros(each.rows.num_rows, dtype=bool), _all(each.unreadable))
+
+        for country, rows in by_country(each.rows, source):
+            if country != UNKNOWN_COUNTRY and not isinstance(source, FileSource):
+                rows = with_overtaken(resources, database, source, batch.lower, country, rows)  # noqa: PLW2901
+            yield country, only_rows(rows)
+
+
+def _all(table: pa.Table) -> npt.NDArray[np.bool_]:
+    return np.ones(table.num_rows, dtype=bool)
+
+
+def _stored(resources: Resources, source: Source, batch: Any) -> Iterator[pa.Table]:
     file, wanted = lake.open_batch(resources.store, batch.object_key, batch.sha256), lake.schema_of(source)
     for finding in conformed(file.schema_arrow, wanted) if batch.rows else []:
         if finding.severity == QUARANTINE_BATCH:
@@ -178,19 +231,37 @@ def _retyped(table: pa.Table, source: Source) -> Reading:
 
 
 def _land(
-    resources: Resources, database: Connection, source: Source, batch: Any, readings: Iterable[Reading]
-) -> list[Any]:  # fmt: skip
-    """Store rows by country and record them in the batch's place."""
+    resources: Resources,
+    database: Connection,
+    source: Source,
+    batch: Any,
+    readings: Iterable[tuple[str | None, Reading]],
+    gone: list[pa.Table],
+) -> list[Any]:
+    """Store rows, of a country or by country, and record them in the batch's place.
+
+    ``gone``: what has left the batch's country.
+    """
     with tempfile.TemporaryDirectory(prefix="perennial-") as folder:
         batches, made = Batches(source, Path(folder)), []
-        for each in readings:
-            batches.add(each)
-        for country, landed in sorted(batches.close().items()):
+        for country, each in readings:
+            if country is None:
+                batches.add(each)
+            elif each.rows.num_rows:
+                batches.write_country(country, each.rows)
+
+        files, places = with_moves(resources, database, source, batches)
+        note_places(database, source, places)
+        removed = pa.concat_tables([lake.schema_of(source).empty_table(), *gone])
+        if removed.num_rows:
+            path = Path(folder) / "gone"
+            files[batch.country] = with_rows(files.get(batch.country), path, source, removed)
+
+        for country, landed in sorted(files.items()):
             facts = stored(resources, source, country, landed)
-            made += fetch(
-                database, "replace_batch", source=source.name, country=country, **facts, replaced_country=batch.country,
-                replaced_seq=batch.seq,
-            )  # fmt: skip
+            replaced = {"replaced_country": batch.country, "replaced_seq": batch.seq}
+            named = {"source": source.name, "country": country}
+            made += fetch(database, "replace_batch", **named, **facts, **replaced)
     return made
 
 

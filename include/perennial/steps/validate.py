@@ -32,6 +32,7 @@ from perennial.resources import Resources
 from perennial.shell import lake
 from perennial.shell.child import Ended, Line, in_child
 from perennial.shell.database import Connection, Json, connect, fetch, fetch_one, run, transaction
+from perennial.shell.frames import plain_frame
 from perennial.shell.lake import BatchWriter, LandedFile
 from perennial.spec import QUARANTINE_BATCH, UNKNOWN_COUNTRY, WARN, Checks, Source
 from perennial.steps import batch_attempts
@@ -405,7 +406,7 @@ def _contradictions(bench: Bench, opened: Open) -> int:
     if len(found) < 2:
         return 0
     sample = np.sort(found[:SAMPLE])
-    rows = _rows_at(opened.file, sample)[[column.name for column in bench.source.columns]]
+    rows = _rows_at(opened.file, sample, [column.name for column in bench.source.columns])
     return round(copies.contradictions(rows, bench.source) * len(found) / len(sample))
 
 
@@ -438,17 +439,17 @@ def _copies(bench: Bench, opened: Open) -> npt.NDArray[np.int64]:
     suspects = copies.repeated(own, copies.hashes(earlier, source))
     if not len(suspects):
         return suspects
-    rows = _rows_at(opened.file, suspects)
-    found = copies.copies(rows, earlier.to_pandas(), source)
+    rows = _rows_at(opened.file, suspects, lake.schema_of(source).names)
+    found = copies.copies(rows, plain_frame(earlier), source)
     if not len(found):
         return found
-    keys = opened.file.read(columns=[*source.key], use_threads=False).select([*source.key]).to_pandas()
+    keys = plain_frame(opened.file.read(columns=[*source.key], use_threads=False).select([*source.key]))
     return copies.without_revisions(found, keys, earlier_keys)
 
 
 def _none_earlier(source: Source) -> tuple[pa.Table, pd.DataFrame]:
     empty = lake.schema_of(source).empty_table()
-    return empty, empty.select(list(source.key)).to_pandas()
+    return empty, plain_frame(empty.select(list(source.key)))
 
 
 def _earlier(bench: Bench, opened: Open) -> tuple[pa.Table, pd.DataFrame]:
@@ -465,20 +466,20 @@ def _earlier(bench: Bench, opened: Open) -> tuple[pa.Table, pd.DataFrame]:
     same, keys = [lake.schema_of(source).empty_table()], [_none_earlier(source)[1]]
     for other in before:
         for table in lake.rows_at(bench.resources.store, other, source, moments):
-            keys.append(table.select(list(source.key)).to_pandas())
+            keys.append(plain_frame(table.select(list(source.key))))
             same.append(table.filter(pa.array(np.isin(copies.hashes(table, source), own))))
     return pa.concat_tables(same, promote_options="default"), pd.concat(keys)
 
 
-def _rows_at(file: pq.ParquetFile, positions: npt.NDArray[np.int64]) -> pd.DataFrame:
+def _rows_at(file: pq.ParquetFile, positions: npt.NDArray[np.int64], names: Sequence[str]) -> pd.DataFrame:
     """Some rows of a batch, indexed by their positions."""
     parts, first = [], 0
-    for table in lake.tables(file, TABLE_ROWS):
+    for table in lake.tables(file, TABLE_ROWS, names):
         inside = positions[(positions >= first) & (positions < first + table.num_rows)]
         if len(inside):
             parts.append(table.take(pa.array(inside - first)))
         first += table.num_rows
-    rows: pd.DataFrame = pa.concat_tables(parts).to_pandas()
+    rows = plain_frame(pa.concat_tables(parts))
     return rows.set_axis(positions, axis=0)
 
 

@@ -31,9 +31,10 @@ from perennial.core.key_filters import key_hashes, key_types, may_hold
 from perennial.errors import StoreError
 from perennial.resources import Resources
 from perennial.shell.database import Connection, fetch, fetch_one
+from perennial.shell.frames import plain_frame
 from perennial.shell.lake import open_batch, schema_of
 from perennial.spec import REMOVED, FileSource
-from perennial.steps.landing import by_country
+from perennial.steps.batches import by_country
 
 logger = logging.getLogger(__name__)
 
@@ -241,7 +242,7 @@ def _repeated(text: str, table: pa.Table) -> pa.Array:
 
 
 def _keys(table: pa.Table, source: FileSource) -> pd.DataFrame:
-    return table.select(list(source.key)).to_pandas()
+    return plain_frame(table.select(list(source.key)))
 
 
 def _no_keys(source: FileSource) -> pd.DataFrame:

@@ -194,6 +194,10 @@ SELECT b.source, b.country, b.seq, b.lower, b.upper, b.rows, b.object_key, b.sha
 FROM batches AS b LEFT JOIN splits AS s USING (source, country, seq) LEFT JOIN replaced AS r USING (source, country, seq)
 WHERE r.by IS NULL ORDER BY b.source, b.lower, b.upper, b.country, b.seq;
 
+-- audit_readable: what readers get of every accepted batch
+SELECT source, country, seq, object_key, sha256 FROM readable
+WHERE state = 'accepted' AND object_key IS NOT NULL ORDER BY source, country, seq;
+
 -- audit_balance: rule 7: rows by country: what was landed, and what became of it
 SELECT b.source, b.country, sum(b.rows + b.unreadable_rows)::bigint AS landed,
        coalesce(sum(b.rows + b.unreadable_rows) FILTER (WHERE b.state = 'landed'), 0)::bigint AS undecided,

@@ -256,17 +256,22 @@ WHERE (SELECT count(*)
                            AND anew.replaces_seq IS NOT NULL
        WHERE v.id = last.challenger AND b.event_max >= s.window_start AND b.event_min <= s.window_end) > 0;
 
--- batches_of: a country's accepted batches up to a number with rows of a window, as readers get them
+-- batches_of: a country's accepted batches up to a number that may hold rows of a window or later revisions of them, as readers get them
 SELECT r.seq, r.rows, r.event_min, r.event_max, r.object_key, r.sha256
 FROM batches AS b JOIN readable AS r USING (source, country, seq)
 WHERE b.source = %(source)s AND b.country = %(country)s AND b.seq <= %(last_seq)s AND b.state = 'accepted'
-  AND b.event_max >= %(start)s AND b.event_min <= %(end)s AND r.event_max >= %(start)s AND r.event_min <= %(end)s
+  AND b.seq >= first_to_read(%(source)s, %(country)s, %(last_seq)s, %(start)s, %(end)s) AND r.object_key IS NOT NULL
 ORDER BY seq;
 
 -- objects_of: the same rows in fewer objects: compactions that hold just what is read of their range, and the batches between them
+WITH held AS MATERIALIZED (SELECT * FROM pieces(%(source)s, %(country)s, %(last_seq)s)),
+inside AS (SELECT first_seq, last_seq FROM held WHERE event_max >= %(start)s AND event_min <= %(end)s)
 SELECT first_seq, batches, rows, event_min, event_max, object_key, sha256
-FROM pieces(%(source)s, %(country)s, %(last_seq)s)
-WHERE event_max >= %(start)s AND event_min <= %(end)s
+FROM held
+WHERE object_key IS NOT NULL AND last_seq >= least((SELECT min(first_seq) FROM inside), (
+    SELECT first_changed_since(%(source)s, %(country)s, min(b.lower)) FROM batches AS b
+    WHERE b.source = %(source)s AND b.country = %(country)s AND b.replaces_seq IS NOT NULL
+      AND b.seq >= (SELECT min(first_seq) FROM inside) AND b.seq <= %(last_seq)s))
 ORDER BY first_seq;
 
 -- last_decided: the last batch of a country before the first that is not validated yet, those up to it not to be read, and the newest event of the others
