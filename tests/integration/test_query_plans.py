@@ -81,7 +81,9 @@ FACTS = {
     "ahead": timedelta(0), "recheck_from": None,
     "unreadable": Json({}), "unreadable_key": None, "unreadable_rows": 0,
     "unreadable_sha256": None, "unreadable_size": None, "ended": "e", "known_until": None,
-    "hashes": [1, 2], "made_of": "m", "places": [1, 2],
+    "names": ["again.csv", "new/7-1.csv", "unknown.csv"], "stamps": ["anew", "stamp-7", "new"],
+    "key_types": "id int64", "filter": b"0000", "seqs": [7, 999], "uppers": [NOW - timedelta(minutes=30)], "older_at": NOW,
+    "older_key": None, "older_sha256": None, "hashes": [1, 2], "made_of": "m", "places": [1, 2],
 }  # fmt: skip
 OWN = {
     "add_run": {"as_of": Json({})}, "announce": {"asset": "past released"},
