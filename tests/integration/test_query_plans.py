@@ -97,6 +97,7 @@ def facts_of(query, runs):
         "seq": runs,
         "last_seq": runs,
         "first_seq": runs - 20,
+        "revision": runs - 1,
     }
     return {**FACTS, **newest, **OWN.get(query, {})}
 

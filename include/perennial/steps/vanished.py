@@ -89,12 +89,12 @@ class FormerRevisions:
         return {**facts, "older_key": key, "older_sha256": sha256}
 
     def _start(self) -> tuple[int, dict[str, pa.Table]]:
-        """The newest revision whose older rows are as they were then, and those rows by country; 0 where there is none."""
+        """The first revision that is to be read, and by country the rows of those before it; 0 where nothing is known."""
         last = fetch_one(self.database, "standing_revision", source=self.source.name, name=self.name)
         if last is None:
             return 0, {}
         if last.older_key is None:
-            return last.revision, {}
+            return last.previous_revision, {}
         try:
             file = open_batch(self.resources.store, last.older_key, last.older_sha256)
         except StoreError as error:
@@ -103,7 +103,9 @@ class FormerRevisions:
         table = file.read(use_threads=False)
         rows = _conformed(table, self.source).append_column(HOLDER, table[HOLDER])
         countries = table[LANDED_IN]
-        return last.revision, {country: rows.filter(pc.equal(countries, country)) for country in countries.unique().to_pylist()}
+        return last.previous_revision, {
+            country: rows.filter(pc.equal(countries, country)) for country in countries.unique().to_pylist()
+        }
 
     def _batches(self, intervals: Sequence[Any]) -> list[Any]:
         """The batches that hold rows of some intervals."""
