@@ -137,8 +137,8 @@ class FormerRevisions:
             for batch, table in _tables(self.resources, self.source, group):
                 told = ~table[REMOVED].to_numpy() | (batch.state == "accepted")
                 mine = table.filter(pa.array(_within(table[self.source.changed_at], intervals) & told))
-                is_kept = _is_among(mine, kept, self.source)
-                is_kept &= _is_since(mine[self.source.changed_at], newest)
+                is_newest = _is_since(mine[self.source.changed_at], newest)
+                is_kept = is_newest & _is_among(mine, kept, self.source)
                 is_overtaken = _is_among(mine, seen, self.source)
                 parts.append(_with_holder(mine.filter(pa.array(~is_kept & ~is_overtaken))))
                 keys.append(_keys(mine, self.source))
