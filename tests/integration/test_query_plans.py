@@ -90,7 +90,7 @@ OWN = {
     "add_batch_decision": {"decision": "accept"}, "add_message": {"state": "pending"}, "decide_batch": {"state": "accepted"},
     "land_batch": {"lower": NOW + HOUR, "upper": NOW + 2 * HOUR},
     "pick_up_file": {
-        "name": "new.csv", "revision": 1, "state": "landed", "reason": "", "sha256": "s" * 64,
+        "name": "new.csv", "revision": 1, "state": "landed", "reason": "", "sha256": "s" * 64, "left_out": 0,
         "upper": NOW + timedelta(microseconds=1),
     },
     "unannounced_releases": {"asset": "past released"}, "unannounced_batches": {"asset": "past accepted"},
@@ -118,6 +118,7 @@ def facts_of(query, runs):
         "seq": runs,
         "last_seq": runs,
         "first_seq": runs - 20,
+        "revision": runs - 1,
     }
     return {**FACTS, **newest, **OWN.get(query, {})}
 
