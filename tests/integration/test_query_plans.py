@@ -22,6 +22,7 @@ BIG = (
 )  # fmt: skip
 MAY_SCAN = {
     "audit_": "an audit looks at everything there is, by hand and read-only",
+    "forget_key_places": "a whole index goes when it is made again",
     "fill_key_places": "a COPY into a table, which has no plan",
     "batches_by_state": "what a replay prints of a source, once a cycle",
     "moments_of": "what a replay prints in the end: every run of a fleet",
