@@ -31,6 +31,7 @@ BIG = (
 MAY_READ_MORE = {
     "accepted_batches": "a model in hindsight looks at every batch of a country, by hand",
     "audit_": "an audit looks at everything there is, by hand and read-only",
+    "forget_key_places": "a whole index goes when it is made again",
     "fill_key_places": "a COPY into a table, which has no plan",
     "batches_since": "all keys of a source, once, and what came since an interval that lands late",
     "batches_by_state": "what a replay prints of a source, once a cycle",
