@@ -1,0 +1,192 @@
+"""Rules 6 and 7 over long random histories: after each ingest the lake holds the table's rows, each in force once.
+
+Transactions overlap and commit late or not at all; rows are corrected, moved in time and to other countries, withdrawn, and
+hold values that cannot be read; batches are retracted, accepted and compacted; ingest and validation are killed anywhere.
+"""
+
+import random
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+
+import pandas as pd
+import pytest
+from histories import TABLE, UNREADABLE, Writers, committed, in_process, killed_at, revisions
+from toolbox import execute
+
+from conftest import START
+from perennial.core.snapshots import latest_revisions
+from perennial.errors import NothingToDo, RequestError
+from perennial.shell import lake
+from perennial.shell.database import connect, fetch, fetch_one
+from perennial.spec import Column, Days
+from perennial.steps import compact, ingest, landing, validate
+from perennial.steps.quarantine import accept_batch, retract_batch
+
+COLUMNS = (
+    Column("id", "int64", nullable=False),
+    Column("changed_at", "timestamp", nullable=False),
+    Column("seen_at", "timestamp", nullable=False),
+    Column("country", "string"),
+    Column("length", "float64", min_value=-1_000, max_value=1_000),
+    Column("weight", "float64"),
+    Column("is_withdrawn", "bool", nullable=False),
+)
+WINDOW = START - Days(1), START + Days(60)
+STEPS = 300
+WEIGHTS = {
+    "insert": 18, "correct": 12, "move_in_time": 0, "move_country": 0, "withdraw": 0, "spoil": 0, "end": 30, "ingest": 6,
+    "kill": 3, "accept": 2, "retract": 1, "compact": 1,
+}  # fmt: skip
+
+
+class History:
+    """Random steps over a zoo, and what must hold after each ingest."""
+
+    def __init__(self, zoo, seed, via=None):
+        self.zoo, self.chance = zoo, random.Random(seed)
+        self.writers = Writers(zoo.shop, self.chance)
+        self.source = zoo.catalog.source("sightings")
+        self.before_ingest = via or (lambda: None)
+        self.compared = 0
+
+    def run(self, steps):
+        for _ in range(steps):
+            getattr(self, self.chance.choices([*WEIGHTS], [*WEIGHTS.values()])[0])()
+        self.writers.end_all()
+        self.ingest()
+
+    def insert(self):
+        self.writers.insert()
+
+    def correct(self):
+        self.writers.update("length = %s", self.writers.length())
+
+    def move_in_time(self):
+        self.writers.update("seen_at = %s", self.writers.seen_at())
+
+    def move_country(self):
+        self.writers.update("country = %s", self.writers.country())
+
+    def withdraw(self):
+        self.writers.update("is_withdrawn = NOT is_withdrawn")
+
+    def spoil(self):
+        self.writers.update("length = %s", self.chance.choice(UNREADABLE))
+
+    def end(self):
+        self.writers.end()
+
+    def land(self):
+        self.before_ingest()
+        try:
+            ingest.land(self.zoo.resources, self.source)
+        except NothingToDo:
+            pass
+
+    def validate(self):
+        try:
+            validate.validate(self.zoo.resources, self.source)
+        except NothingToDo:
+            pass
+
+    def ingest(self):
+        self.land()
+        self.validate()
+        self.accept()
+        self.check()
+
+    def kill(self):
+        module, name, work = self.chance.choice(
+            [(landing, "run", self.land), (landing, "transaction", self.land), (validate, "run", self.validate)]
+        )
+
+        def killed():
+            with killed_at(module, name, self.chance.randint(1, 6)):
+                work()
+
+        in_process(killed)
+
+    def accept(self):
+        for row in self.zoo.sql("SELECT country, seq FROM batches WHERE state = 'quarantined'"):
+            try:
+                accept_batch(self.zoo.resources, "sightings", row.country, row.seq, "a person", "it is right")
+            except RequestError:
+                pass  # all of its rows were rejected: there is nothing to accept
+
+    def retract(self):
+        rows = self.zoo.sql("SELECT country, seq, object_key, sha256 FROM batches WHERE state = 'accepted'")
+        if not rows:
+            return
+
+        self.writers.end_all()  # rows that somebody has locked could not be touched below
+        row = self.chance.choice(rows)
+        retract_batch(self.zoo.resources, "sightings", row.country, row.seq, "a person", "it is wrong")
+        with lake.open_batch(self.zoo.resources.store, row.object_key, row.sha256) as file:
+            keys = file.read(columns=["id"])["id"].to_pylist()
+        execute(self.zoo.shop, "UPDATE sightings SET changed_at = clock_timestamp() WHERE id = ANY(%s)", keys)
+
+    def compact(self):
+        compact.compact(self.zoo.resources, self.zoo.catalog)
+
+    def in_force(self):
+        """All rows that a training would read, by id; no id twice, neither in one country nor in two."""
+        frames = [self.country_rows(code) for code in sorted(set(self.source.countries.values()))]
+        rows = pd.concat(frames)
+        assert rows.index.is_unique, rows[rows.index.duplicated(keep=False)].sort_index()
+        return rows
+
+    def country_rows(self, code):
+        columns = lake.row_columns(self.source, ())
+        reader = lake.Reader(self.zoo.resources.store, self.source, columns)
+        with closing(connect(self.zoo.resources.database)) as database:
+            named = {"source": "sightings", "country": code}
+            decided = fetch_one(database, "last_decided", **named)
+            last_seq = decided.last_seq if decided else 0
+            objects = fetch(
+                database, "objects_of", **named, last_seq=last_seq, start=WINDOW[0], end=WINDOW[1]
+            )
+        return latest_revisions(reader.rows(objects, columns, *WINDOW), self.source)
+
+    def check(self):
+        """Every row that has landed is in force as it stands in the table; what has not is as it was before."""
+        rows, there, past = self.in_force(), committed(self.zoo.shop), revisions(self.zoo.shop)
+        position = self.zoo.sql("SELECT position FROM cursors")[0].position
+        landed = there[there["changed_at"] < position]
+        is_readable = ~landed["length"].isin(UNREADABLE)
+        present = landed[is_readable & ~landed["is_withdrawn"]]
+
+        self.check_present(rows, present)
+        withdrawn = landed.index[landed["is_withdrawn"] & is_readable]
+        assert not rows.index.intersection(withdrawn).size, "withdrawn rows are in force"
+
+        others = rows.drop(present.index)
+        identities = set(zip(past["id"], past["changed_at"], strict=True))
+        assert identities.issuperset(zip(others.index, others["changed_at"], strict=True))
+        self.compared += len(present)
+
+    def check_present(self, rows, present):
+        missing = present.index.difference(rows.index)
+        assert missing.empty, f"committed and landed, but not in force: {present.loc[missing]}"
+        found = rows.loc[present.index]
+        assert (found["changed_at"] == present["changed_at"]).all(), "a former revision is in force"
+        assert (found["seen_at"] == present["seen_at"]).all()
+        assert (found["length"] == present["length"].astype(float)).all()
+        assert (found["country"] == present["country"]).all()
+
+
+@pytest.fixture
+def watched(zoo):
+    """A zoo whose table keeps one row per key, its history beside it."""
+    execute(zoo.shop, "DROP TABLE sightings")
+    execute(zoo.shop, TABLE)
+    source = replace(zoo.catalog.source("sightings"), columns=COLUMNS)
+    zoo.catalog = replace(zoo.catalog, sources={"sightings": source})
+    return zoo
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_lake_equals_the_table_after_each_ingest_of_a_random_history(watched, seed):
+    history = History(watched, seed)
+    history.run(STEPS)
+    assert history.compared > 10
