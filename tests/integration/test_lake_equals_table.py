@@ -35,7 +35,7 @@ COLUMNS = (
 WINDOW = START - Days(1), START + Days(60)
 STEPS = 300
 WEIGHTS = {
-    "insert": 18, "correct": 12, "move_in_time": 0, "move_country": 0, "withdraw": 0, "spoil": 0, "end": 30, "ingest": 6,
+    "insert": 18, "correct": 12, "move_in_time": 5, "move_country": 5, "withdraw": 3, "spoil": 4, "end": 30, "ingest": 6,
     "kill": 3, "accept": 2, "retract": 1, "compact": 1,
 }  # fmt: skip
 
@@ -180,7 +180,7 @@ def watched(zoo):
     """A zoo whose table keeps one row per key, its history beside it."""
     execute(zoo.shop, "DROP TABLE sightings")
     execute(zoo.shop, TABLE)
-    source = replace(zoo.catalog.source("sightings"), columns=COLUMNS)
+    source = replace(zoo.catalog.source("sightings"), columns=COLUMNS, deleted="is_withdrawn")
     zoo.catalog = replace(zoo.catalog, sources={"sightings": source})
     return zoo
 
