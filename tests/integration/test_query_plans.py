@@ -32,6 +32,7 @@ MAY_READ_MORE = {
     "accepted_batches": "a model in hindsight looks at every batch of a country, by hand",
     "audit_": "an audit looks at everything there is, by hand and read-only",
     "fill_key_places": "a COPY into a table, which has no plan",
+    "batches_since": "all keys of a source, once, and what came since an interval that lands late",
     "batches_by_state": "what a replay prints of a source, once a cycle",
     "endings_of": "how often a cell's runs ended how, by hand",
     "idle_compactions": "house-keeping: which compactions nobody is given any more",

@@ -28,3 +28,13 @@ WHERE NOT EXISTS (
 
 -- fill_key_places: many keys at once into an index that holds none
 COPY key_places (index_number, key_hash, country) FROM STDIN (FORMAT binary);
+
+-- batches_since: batches of a source with changes after a time that were not replaced; accepted ones as readers get them
+SELECT b.country, b.seq, b.lower, b.upper, b.state, coalesce(s.accepted_key, b.object_key) AS object_key,
+       coalesce(s.accepted_sha256, b.sha256) AS sha256
+FROM batches AS b
+LEFT JOIN splits AS s ON s.source = b.source AND s.country = b.country AND s.seq = b.seq AND b.state = 'accepted'
+WHERE b.source = %(source)s AND b.upper > %(since)s
+  AND (SELECT count(*) FROM batches AS r
+       WHERE r.source = b.source AND r.replaces_country = b.country AND r.replaces_seq = b.seq) = 0
+ORDER BY b.country, b.seq;
