@@ -17,6 +17,14 @@ from perennial.shell.store import open_store
 from perennial.steps import ingest, validate
 from worlds.long_past import write_past
 
+
+def expectations() -> list[Any]:
+    """What a reading must look like."""
+    import great_expectations.expectations as gxe
+
+    return [gxe.ExpectColumnValuesToNotBeNull(column="value")]
+
+
 TIMES = 5  # that one more ingest is measured
 READINGS = FileSource(
     name="readings",
@@ -34,7 +42,7 @@ READINGS = FileSource(
         Column("country", "string"),
         Column("value", "float64", min_value=0),
     ),
-    expectations=list,
+    expectations=expectations,
     quiet=Seconds(0),
 )
 
@@ -51,6 +59,7 @@ class World:
             store=open_store((folder / name / "store").as_uri()),
             signing_key=folder / "none",
             public_keys=folder / "none",
+            source_dsn=lambda connection: "",
             source_store=lambda connection: self.files,
         )
 

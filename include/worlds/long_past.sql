@@ -135,3 +135,8 @@ SELECT model, country, 'hold', 'Ada', 'looked odd', now(), 'Ada', now() FROM pas
 
 DROP TABLE past, past_runs, past_cells;
 SET session_replication_role = origin;
+
+INSERT INTO key_indexes (source, made_of) VALUES (%(source)s, '1: id int64');
+INSERT INTO key_places (index_number, key_hash, country)
+SELECT i.number, hashint8extended(key, 0), (%(countries)s::text[])[1 + key %% cardinality(%(countries)s::text[])]
+FROM key_indexes AS i CROSS JOIN generate_series(1, %(runs)s * 200) AS key WHERE i.source = %(source)s;

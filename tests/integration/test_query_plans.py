@@ -31,6 +31,7 @@ BIG = (
 MAY_READ_MORE = {
     "accepted_batches": "a model in hindsight looks at every batch of a country, by hand",
     "audit_": "an audit looks at everything there is, by hand and read-only",
+    "forget_key_places": "a whole index goes when it is made again",
     "fill_key_places": "a COPY into a table, which has no plan",
     "batches_since": "all keys of a source, once, and what came since an interval that lands late",
     "batches_by_state": "what a replay prints of a source, once a cycle",
@@ -81,14 +82,16 @@ FACTS = {
     "ahead": timedelta(0), "recheck_from": None,
     "unreadable": Json({}), "unreadable_key": None, "unreadable_rows": 0,
     "unreadable_sha256": None, "unreadable_size": None, "ended": "e", "known_until": None,
-    "hashes": [1, 2], "made_of": "m", "places": [1, 2],
+    "names": ["again.csv", "new/7-1.csv", "unknown.csv"], "stamps": ["anew", "stamp-7", "new"],
+    "key_types": "id int64", "filter": b"0000", "seqs": [7, 999], "uppers": [NOW - timedelta(minutes=30)], "older_at": NOW,
+    "older_key": None, "older_sha256": None, "hashes": [1, 2], "made_of": "m", "places": [1, 2],
 }  # fmt: skip
 OWN = {
     "add_run": {"as_of": Json({})}, "announce": {"asset": "past released"},
     "add_batch_decision": {"decision": "accept"}, "add_message": {"state": "pending"}, "decide_batch": {"state": "accepted"},
     "land_batch": {"lower": NOW + HOUR, "upper": NOW + 2 * HOUR},
     "pick_up_file": {
-        "name": "new.csv", "revision": 1, "state": "landed", "reason": "", "sha256": "s" * 64,
+        "name": "new.csv", "revision": 1, "state": "landed", "reason": "", "sha256": "s" * 64, "left_out": 0,
         "upper": NOW + timedelta(microseconds=1),
     },
     "unannounced_releases": {"asset": "past released"}, "unannounced_batches": {"asset": "past accepted"},
@@ -116,6 +119,7 @@ def facts_of(query, runs):
         "seq": runs,
         "last_seq": runs,
         "first_seq": runs - 20,
+        "revision": runs - 1,
     }
     return {**FACTS, **newest, **OWN.get(query, {})}
 

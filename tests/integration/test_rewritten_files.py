@@ -212,7 +212,12 @@ def deliver(inbox, chance):
         (number, chance.choice([500, *range(1, 10)]), chance.choice(["Britain", "France"]))
         for number in chance.sample(range(8), chance.randint(0, 4))
     ]
-    inbox.drop(f"{chance.choice('aab')}.csv", *rows, *FILLING, *((n + 100, w, "France") for n, w in FILLING))
+    inbox.drop(
+        f"{chance.choice('aab')}.csv",
+        *rows,
+        *FILLING,
+        *((n + 100, w, "France") for n, w in FILLING),
+    )
 
 
 def decide(inbox, chance):

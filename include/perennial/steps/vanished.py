@@ -1,14 +1,16 @@
 """Which rows a file that comes again under its name no longer holds.
 
-A row is vanished in a country when a former revision of the file landed its key there, the new one does not, and no other
-file has landed the key there since. What an accepted batch says is removed is not removed again, and its rejected rows count
-for nothing: they were never read.
+A row is vanished in a country when a former revision of the file landed its key there, the new one
+does not, and no other file has landed the key there since. What an accepted batch says is removed
+is not removed again, and its rejected rows count for nothing: they were never read.
 
-However often a file comes, its last two landed revisions are read, and one object of rows that still older ones may have in
-force: keys that another file holds now, and those whose newer row was rejected. Where a person has decided about an older
-batch meanwhile, or that object is lost, the revisions since are read once more.
+However often a file comes, its last two landed revisions are read, and one object of rows that
+still older ones may have in force: keys that another file holds now, and those whose newer row was
+rejected. Where a person has decided about an older batch meanwhile, or that object is lost, the
+revisions since are read once more.
 
-Of other files those batches since then are opened that may hold a vanished key, as their key filters tell.
+Of other files those batches since then are opened that may hold a vanished key, as their key
+filters tell.
 """
 
 import hashlib
@@ -46,8 +48,8 @@ HOLDER, LANDED_IN = "accepted batch that holds it", "country of its batch"
 class FormerRevisions:
     """What former revisions of a file may still have in force.
 
-    ``looked_at``: when that was looked up, None while batches of them are undecided. ``older``: by country the rows of
-    revisions before the last landed one, once ``vanished`` has come to its end.
+    ``looked_at``: when that was looked up, None while batches of them are undecided. ``older``: by
+    country the rows of revisions before the last landed one, once ``vanished`` has come to its end.
     """
 
     resources: Resources
@@ -60,12 +62,18 @@ class FormerRevisions:
     def vanished(self, rows: Path) -> Iterator[tuple[str, pa.Table]]:
         """By country, the latest landed rows that ``rows``, the file's new revision, lacks.
 
-        Memory holds the keys of the new revision and of one country of the last two, the rows that vanish there, and
-        the older ones.
+        Memory holds the keys of the new revision, of one country those of the last two and the rows
+        that vanish there, and the older rows.
         """
         clock = fetch_one(self.database, "database_clock").clock
         revision, older = self._start()
-        intervals = fetch(self.database, "intervals_from", source=self.source.name, name=self.name, revision=revision)
+        intervals = fetch(
+            self.database,
+            "intervals_from",
+            source=self.source.name,
+            name=self.name,
+            revision=revision,
+        )
         batches = self._batches(intervals)
         if all(batch.state != "landed" for batch in batches):
             self.looked_at = clock
@@ -90,12 +98,13 @@ class FormerRevisions:
         return {**facts, "older_key": key, "older_sha256": sha256}
 
     def _start(self) -> tuple[int, dict[str, pa.Table]]:
-        """The newest revision whose older rows are as they were then, and those rows by country; 0 where there is none."""
+        """The first revision to read, and by country the rows of those before it; 0 and none, where
+        nothing is known."""
         last = fetch_one(self.database, "standing_revision", source=self.source.name, name=self.name)
         if last is None:
             return 0, {}
         if last.older_key is None:
-            return last.revision, {}
+            return last.previous_revision, {}
         try:
             file = open_batch(self.resources.store, last.older_key, last.older_sha256)
         except StoreError as error:
@@ -104,7 +113,9 @@ class FormerRevisions:
         table = file.read(use_threads=False)
         rows = _conformed(table, self.source).append_column(HOLDER, table[HOLDER])
         countries = table[LANDED_IN]
-        return last.revision, {country: rows.filter(pc.equal(countries, country)) for country in countries.unique().to_pylist()}
+        return last.previous_revision, {
+            country: rows.filter(pc.equal(countries, country)) for country in countries.unique().to_pylist()
+        }
 
     def _batches(self, intervals: Sequence[Any]) -> list[Any]:
         """The batches that hold rows of some intervals."""
@@ -112,18 +123,25 @@ class FormerRevisions:
         return fetch(self.database, "batches_of_intervals", source=self.source.name, uppers=uppers)
 
     def _own(
-        self, batches: Sequence[Any], intervals: Sequence[Any], older: pa.Table | None, kept: pd.DataFrame | None
+        self,
+        batches: Sequence[Any],
+        intervals: Sequence[Any],
+        older: pa.Table | None,
+        kept: pd.DataFrame | None,
     ) -> pa.Table:
         """Of one country the file's latest rows in force, less those of its last revision whose key is kept."""
         newest, seen = intervals[-1].lower, _no_keys(self.source)
         parts = [_with_holder(schema_of(self.source).empty_table())]
-        for _, group in groupby(sorted(batches, key=lambda batch: batch.upper, reverse=True), key=lambda batch: batch.upper):
+        newest_first = sorted(batches, key=lambda batch: batch.upper, reverse=True)
+        for _, group in groupby(newest_first, key=lambda batch: batch.upper):
             keys = [seen]
             for batch, table in _tables(self.resources, self.source, group):
                 told = ~table[REMOVED].to_numpy() | (batch.state == "accepted")
                 mine = table.filter(pa.array(_within(table[self.source.changed_at], intervals) & told))
-                is_kept = _is_among(mine, kept, self.source) & _is_since(mine[self.source.changed_at], newest)
-                parts.append(_with_holder(mine.filter(pa.array(~is_kept & ~_is_among(mine, seen, self.source)))))
+                is_newest = _is_since(mine[self.source.changed_at], newest)
+                is_kept = is_newest & _is_among(mine, kept, self.source)
+                is_overtaken = _is_among(mine, seen, self.source)
+                parts.append(_with_holder(mine.filter(pa.array(~is_kept & ~is_overtaken))))
                 keys.append(_keys(mine, self.source))
             seen = pd.concat(keys).drop_duplicates()
         if older is not None:
@@ -132,7 +150,8 @@ class FormerRevisions:
         return latest.filter(pa.array(~latest[REMOVED].to_numpy()))
 
     def _vanished(self, country: str, own: pa.Table, newest: datetime, kept: pd.DataFrame | None) -> pa.Table:
-        """Of one country's rows those that vanish; remembers which are older than the last revision, and who holds them."""
+        """Of one country's rows those that vanish; remembers which are older than the last revision,
+        and who holds them."""
         is_gone = ~_is_among(own, kept, self.source)
         gone = own.filter(pa.array(is_gone))
         is_held, holders = self._held_by_others(country, gone)
@@ -144,7 +163,8 @@ class FormerRevisions:
         return gone.filter(pa.array(~is_held))
 
     def _held_by_others(self, country: str, gone: pa.Table) -> tuple[Mask, list[int | None]]:
-        """Which rows have a later revision from another file, in a batch that is read, and by number the accepted ones."""
+        """Which rows have a later revision from another file, in a batch that is read; of accepted
+        batches their numbers."""
         holders = self._still_accepted(country, gone[HOLDER].to_pylist())
         is_held = np.array([seq is not None for seq in holders], dtype=bool)
         if is_held.all():
@@ -170,7 +190,14 @@ class FormerRevisions:
         return [seq if seq in accepted else None for seq in holders]
 
     def _beside(self, country: str, since: datetime) -> list[Any]:
-        return fetch(self.database, "batches_beside", source=self.source.name, country=country, since=since, name=self.name)
+        return fetch(
+            self.database,
+            "batches_beside",
+            source=self.source.name,
+            country=country,
+            since=since,
+            name=self.name,
+        )
 
     def _may_hold(self, batch: Any, hashes: npt.NDArray[np.uint64]) -> bool:
         if batch.filter is None or batch.key_types != key_types(self.source):
@@ -209,16 +236,22 @@ def _keys_by_country(source: FileSource, rows: Path) -> dict[str, pd.DataFrame]:
 
 
 def _tables(
-    resources: Resources, source: FileSource, batches: Iterable[Any], columns: Sequence[str] | None = None
+    resources: Resources,
+    source: FileSource,
+    batches: Iterable[Any],
+    columns: Sequence[str] | None = None,
 ) -> Iterator[tuple[Any, pa.Table]]:
-    """Rows of batches as readers get them, row group by row group, in the spec's columns of today or some of them."""
+    """Rows of batches as readers get them, row group by row group, in today's columns or some."""
     for batch in batches:
         if batch.object_key is None:  # every row of it was rejected
             continue
         file = open_batch(resources.store, batch.object_key, batch.sha256)
         there = [name for name in columns or file.schema_arrow.names if name in file.schema_arrow.names]
         for group in range(file.num_row_groups):
-            yield batch, _conformed(file.read_row_group(group, columns=there, use_threads=False), source, columns)
+            yield (
+                batch,
+                _conformed(file.read_row_group(group, columns=there, use_threads=False), source, columns),
+            )
 
 
 def _conformed(table: pa.Table, source: FileSource, columns: Sequence[str] | None = None) -> pa.Table:

@@ -25,7 +25,10 @@ SELECT source, country, seq, %(key_types)s, %(filter)s FROM batches
 WHERE source = %(source)s AND country = %(country)s ORDER BY seq DESC LIMIT 1;
 
 -- standing_revision: of a file's last hundred revisions the newest whose older rows nobody has decided about since, within an hour
-SELECT f.revision, f.older_key, f.older_sha256
+SELECT f.older_key, f.older_sha256, coalesce((
+           SELECT p.revision FROM files AS p
+           WHERE p.source = %(source)s AND p.name = %(name)s AND p.state = 'landed' AND p.revision < f.revision
+           ORDER BY p.revision DESC LIMIT 1), 0) AS previous_revision
 FROM (SELECT * FROM files
       WHERE source = %(source)s AND name = %(name)s AND state = 'landed' ORDER BY revision DESC LIMIT 100) AS f
 WHERE f.older_at IS NOT NULL
@@ -38,12 +41,9 @@ WHERE f.older_at IS NOT NULL
        WHERE g.revision < f.revision) = 0
 ORDER BY f.revision DESC LIMIT 1;
 
--- intervals_from: from when to when the landed revisions of a file were picked up, from the last one before a revision on
-SELECT lower, upper, revision FROM files
-WHERE source = %(source)s AND name = %(name)s AND state = 'landed' AND revision >= coalesce((
-    SELECT max(revision) FROM files
-    WHERE source = %(source)s AND name = %(name)s AND state = 'landed' AND revision < %(revision)s), 0)
-ORDER BY revision;
+-- intervals_from: from when to when the landed revisions of a file were picked up, from a revision on
+SELECT lower, upper FROM files
+WHERE source = %(source)s AND name = %(name)s AND state = 'landed' AND revision >= %(revision)s ORDER BY revision;
 
 -- intervals_since: from when to when the landed revisions of a file were picked up, after a time
 SELECT lower, upper FROM files

@@ -1,6 +1,6 @@
 -- key_index: the index of a source's keys, and whether no key is in it
 SELECT number, made_of, changes,
-       NOT EXISTS (SELECT FROM key_places WHERE index_number = key_indexes.number) AS is_empty
+       (SELECT key_hash FROM key_places WHERE index_number = key_indexes.number ORDER BY key_hash LIMIT 1) IS NULL AS is_empty
 FROM key_indexes WHERE source = %(source)s;
 
 -- start_key_index: an index of a source's keys, to be filled
