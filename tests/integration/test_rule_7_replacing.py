@@ -298,7 +298,7 @@ def test_a_batch_of_unknown_countries_that_cannot_be_read_stays_and_says_so(isla
 
 def test_looking_names_reasons_objects_decisions_and_rows(held, caplog):
     caplog.set_level("INFO", "perennial")
-    execute(held.shop, ROW, 7001, START, "Britain", float("inf"), 2)
+    execute(held.shop, ROW, 7001, "2099-01-05", "Britain", 1, 2)
     held.ingest()
     validate_again(held.resources, source_of(held), "ann", "just to see", country="FR")
     assert look(held.resources, source_of(held)) == {"held": ["FR 1", "GB 3"], "with rejected rows": ["GB 3"]}
@@ -309,8 +309,8 @@ def test_looking_names_reasons_objects_decisions_and_rows(held, caplog):
     assert f"FR 1: landed rows in {held.resources.store.url}/lake/sightings/FR/" in text
     assert f"GB 3: 1 rejected rows in {held.resources.store.url}/quarantine/sightings/GB/" in text
     assert "id=7001" in text
-    assert "length=inf" in text
-    assert "| expect_multicolumn_values_to_be_finite on length, weight" in text
+    assert "seen_at=2099-01-05" in text
+    assert "| expect_column_values_to_be_plausible_times on seen_at" in text
 
 
 def test_looking_at_one_batch_shows_it_whatever_its_state(held, caplog):
@@ -374,7 +374,7 @@ def test_a_country_whose_newest_batch_is_held_says_so_in_each_of_its_cells(zoo):
     assert outcomes["weight/GB"].state == "published"
     assert outcomes["weight/FR"].state == "skipped"
     assert f"Batch sightings/FR 2 is held: {held.reason}" in outcomes["weight/FR"].reason
-    assert outcomes["weight/FR"].reason.startswith("Not due: 0 rows since the last verdict")
+    assert outcomes["weight/FR"].reason.startswith("Batch sightings/FR 2 is held")
     accept_batch(zoo.resources, "sightings", "FR", 2, "ann", "let it in")
     assert zoo.retrain()["weight/FR"].held == ""
 

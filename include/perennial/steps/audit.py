@@ -403,13 +403,13 @@ def _landed_changes(resources: Resources, source: Source | None, landing: list[A
         if outside:
             findings.add(6, where, f"{outside} of its changes are not from {batch.lower} to {batch.upper}")
         if batch.rejected_rows is not None:
-            _check_split(resources, source, batch, changes, findings)
+            _check_split(resources, source, batch, changes[_identity(source)], findings)
         parts += [changes, *_unreadable_changes(resources, source, batch, findings)]
     return pd.concat(parts)
 
 
 def _unreadable_changes(resources: Resources, source: Source, batch: Any, findings: Findings) -> list[pd.DataFrame]:
-    """Keys and ``changed_at`` of a batch's rows that cannot be read, as far as those can."""
+    """Keys and ``changed_at`` of a batch's rows that cannot be read, as far as those can; none is removed."""
     where = f"{batch.source}/{batch.country} batch {batch.seq}"
     if batch.unreadable_key is None:
         return []
@@ -424,7 +424,8 @@ def _unreadable_changes(resources: Resources, source: Source, batch: Any, findin
     if not set(names) <= set(file.schema_arrow.names):
         return []
     typed = typed_texts(file.read(columns=names, use_threads=False), source, names)
-    return [pa.table(typed).drop_null().cast(schema_of(source).empty_table().select(names).schema).to_pandas()]
+    known = pa.table(typed).select(names).drop_null().cast(_no_rows(source, names).schema)
+    return [plain_frame(known).assign(**{REMOVED: False})]
 
 
 def _check_split(resources: Resources, source: Source, batch: Any, landed: pd.DataFrame, findings: Findings) -> None:
