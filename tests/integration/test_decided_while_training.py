@@ -227,7 +227,13 @@ def meet(zoo, recorded_for, retracted_after):
     tainted = {each.version for each in retract(zoo, made["seq"])}
     thread.join(20)
     is_named = releases(zoo)[-1].to_version in tainted
-    return results["released"], is_named
+    return results["released"], is_named or does_without(zoo, made["seq"])
+
+
+def does_without(zoo, seq):
+    """Whether the version was recorded after the retraction, and so never read the batch."""
+    query = "SELECT 1 FROM snapshots WHERE id = lpad(%s::text, 64, 's') AND %s = ANY (excluded)"
+    return bool(zoo.sql(query, seq, seq))
 
 
 def test_however_releases_and_retractions_meet_each_released_version_is_named(trained):
