@@ -6,7 +6,7 @@ import pytest
 from toolbox import execute
 
 from perennial.shell import database
-from perennial.shell.database import connect, fetch, fetch_one, migrate
+from perennial.shell.database import Json, connect, fetch, fetch_one, migrate
 
 CLOCK = datetime(2026, 1, 3, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -65,7 +65,8 @@ def test_a_runs_data_time_is_that_of_each_country(upgraded):
 
 def test_the_chain_of_batches_goes_on(upgraded):
     facts = {"source": "sightings", "rows": 1, "event_min": CLOCK, "event_max": CLOCK, "object_key": "k", "sha256": "0" * 64,
-             "is_late": False}  # fmt: skip
+             "is_late": False, "unreadable_rows": 0, "unreadable": Json({}), "unreadable_key": None,
+             "unreadable_sha256": None, "unreadable_size": None}  # fmt: skip
     bounds = {"lower": datetime(2026, 1, 1, 2, tzinfo=UTC), "upper": datetime(2026, 1, 1, 3, tzinfo=UTC)}
     assert fetch_one(upgraded, "land_batch", country="GB", size=1, **facts, **bounds).seq == 3
     assert fetch(upgraded, "audit_ledger") == [("sightings", f"batches reach to {MOVED}")]
