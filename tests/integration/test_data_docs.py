@@ -1,5 +1,6 @@
 """Data Docs: every decided batch has a page, the index leads to it, and neither ever changes a decision."""
 
+import logging
 import re
 from contextlib import closing
 from datetime import timedelta
@@ -35,7 +36,7 @@ def documented(request, zoo, tmp_path):
 def landed(zoo, *, document=False):
     zoo.see("Britain", range(3))
     zoo.see("France", range(3), noise=5000)
-    execute(zoo.shop, ROW, 7001, "2026-01-05", "Britain", float("inf"), 2)
+    execute(zoo.shop, ROW, 7001, "2099-01-05", "Britain", 1, 2)
     zoo.ingest()
     if document:
         assert step.document(zoo.resources, SOURCE) == {"pages": 2, "failed": 0}
@@ -63,7 +64,7 @@ def aged(zoo, days):
 def test_every_decided_batch_has_a_page_on_its_row_and_in_the_index(documented):
     assert pages(documented) == {"GB": page_key(SOURCE, "GB", 1), "FR": page_key(SOURCE, "FR", 1)}
     britain, france = (read(documented, page_key(SOURCE, country, 1)) for country in ("GB", "FR"))
-    assert "length inf" in britain
+    assert "2099-01-05" in britain
     assert "Kept aside in" in britain
     assert 'class="state quarantined"' in france
     assert links(documented) == ["FR/1.html", "GB/1.html"]  # held ones first
@@ -188,12 +189,23 @@ def test_what_was_landed_is_guarded_as_before(documented):
         documented.sql("UPDATE batches SET rows = 1")
 
 
-def test_the_log_of_validate_names_the_page_of_each_batch_with_findings(zoo, caplog):
-    caplog.set_level("INFO")
+@pytest.fixture
+def log(tmp_path):
+    """What this process and its children log."""
+    handler, root = logging.FileHandler(tmp_path / "log"), logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel("INFO")
+    yield tmp_path / "log"
+    root.removeHandler(handler)
+    root.setLevel(level)
+
+
+def test_the_log_of_validate_names_the_page_of_each_batch_with_findings(zoo, log):
     object.__setattr__(zoo.resources, "pages", "http://airflow/perennial/data-docs")
     zoo.see("Germany", range(3))
     landed(zoo)
-    named = re.findall(r"Data Docs: (\S+)", caplog.text)
+    named = re.findall(r"Data Docs: (\S+)", log.read_text())
     assert sorted(named) == [f"http://airflow/perennial/data-docs/sightings/{country}/1.html" for country in ("FR", "GB")]
 
 
