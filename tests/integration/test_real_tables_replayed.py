@@ -30,7 +30,7 @@ def shop(cache):
     """Lines of large, middle and thin countries, as first written."""
     lines = retail.read_lines(cache)
     lines = lines[lines["country"].isin(COUNTRIES)]
-    return order_lines, lines.assign(changed_at=lines["invoice_date"])
+    return order_lines, lines.assign(changed_at=lines["invoice_date"], removed=False)
 
 
 @pytest.fixture(scope="module")
