@@ -187,7 +187,7 @@ def maintain_dag(doc: str) -> DAG:
         @task
         def repair_pointers() -> int:
             """Bring every pointer into step with its cell's last release."""
-            from perennial.steps.report import repair_pointers as step
+            from perennial.steps.pointers import repair_pointers as step
 
             return stepping(step, catalog())  # type: ignore[no-any-return]
 

@@ -123,7 +123,7 @@ def test_the_pointer_of_another_country_is_refused(published):
 
 def test_a_manifest_in_a_pointers_place_is_refused(published):
     overwrite(published, pointer_key(GB), document(published))
-    assert refused(published, "A pointer of format 1 was expected, not manifest")
+    assert refused(published, "A pointer of format 2 was expected, not manifest")
 
 
 def test_a_pointer_that_is_put_back_is_refused(published):

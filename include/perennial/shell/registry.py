@@ -1,6 +1,7 @@
 """The registry's moves: who is champion, and the one INSERT that changes it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg2
@@ -11,6 +12,27 @@ from perennial.errors import ArtifactError, Blocked, PerennialError, RegistryErr
 from perennial.shell.database import Connection, fetch, fetch_one, run
 
 BLOCKED = "PB001"
+SIGNED_AGAIN, STORED_AGAIN = "signed again", "stored again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """Whose registry it is, and its generation: raised when it was restored, so that its word counts from then on."""
+
+    id: str
+    generation: int
+
+
+def deployment_of(database: Connection) -> Deployment:
+    """The deployment whose registry this is."""
+    row = fetch_one(database, "deployment_of")
+    return Deployment(id=row.deployment, generation=row.generation)
+
+
+def raise_generation(database: Connection, reason: str, *, beyond: int = 0, is_copy: bool = False) -> Deployment:
+    """Begin a generation, later than all before and than ``beyond``; a copy of another registry gets a name of its own."""
+    run(database, "raise_generation", reason=reason, beyond=beyond, is_copy=is_copy)
+    return deployment_of(database)
 
 
 def champion_of(database: Connection, cell: Cell) -> Any | None:
@@ -27,6 +49,23 @@ def reading_differently(database: Connection, cells: Sequence[Cell]) -> set[Cell
     models, countries = [cell.model for cell in cells], [cell.country for cell in cells]
     rows = fetch(database, "reading_differently", models=models, countries=countries)
     return {Cell(row.model, row.country) for row in rows}
+
+
+def add_manifest(
+    database: Connection, version: str, *, follows: str, kind: str, artifact_key: str, sha256: str, size: int
+) -> bool:
+    """Put a further manifest of a version in force; False where another one has been since that of the hash ``follows``.
+
+    Raises ArtifactError where an artifact is to be stored again that a release names.
+    """
+    made = {"artifact_key": artifact_key, "sha256": sha256, "size": size}
+    try:
+        return bool(run(database, "add_manifest", id=version, follows=follows, kind=kind, **made))
+    except errors.RestrictViolation as error:
+        raise ArtifactError(
+            f"The artifact on record of version {version[:12]} cannot be used and is not replaced: "
+            f"{str(error).splitlines()[0]}. Wait for new rows: they make another version."
+        ) from error
 
 
 def publish(

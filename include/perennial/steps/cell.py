@@ -22,9 +22,10 @@ from perennial.recipe import RecipeCode
 from perennial.shell.database import Connection, Json, fetch, fetch_one, run, transaction
 from perennial.shell.keys import read_public_keys
 from perennial.shell.registry import champion_of, publish
-from perennial.steps.manifests import ManifestRef, load_fit
+from perennial.steps.manifests import load_fit, manifest_of
 from perennial.steps.material import Job, Material, Outcome, load, version_id
-from perennial.steps.publishing import SAMPLE_ROWS, Challenger, commit_artifact, write_pointer
+from perennial.steps.pointers import write_pointer
+from perennial.steps.publishing import SAMPLE_ROWS, Challenger, commit_artifact
 
 
 @dataclass
@@ -115,7 +116,7 @@ def _champion_predictions(
                 f"Model {job.model.name} now has another target than its champion's recipe {champion.recipe[:16]}. "
                 "Errors on different targets cannot be compared: give the new target a model of its own."
             )
-    manifest = ManifestRef(cell=job.cell, version=champion.version, key=champion.artifact_key, sha256=champion.sha256)
+    manifest = manifest_of(job.cell, champion)
     keys = read_public_keys(job.resources.public_keys)
     estimator = load_fit(job.resources.store, keys, manifest, "judged", job.model.trusted)
     return held, predictions(estimator, code, theirs, METRICS[job.model.metric], f"{job.cell} champion")
@@ -172,7 +173,7 @@ def _publish(
             blockers = fetch(job.database, "blockers_of", model=job.model.name, country=job.country)
             reason = "; ".join(f"{blocker.kind} by {blocker.person}: {blocker.reason}" for blocker in blockers)
             return Outcome(state="blocked", reason=f"Promoted, not published. {reason}", version=version, verdict=verdict)
-        write_pointer(job.resources, manifest, seq)
+        write_pointer(job.resources, job.database, manifest, seq)
     return Outcome(state="published", reason=judgement.reason, version=version, verdict=verdict, release_seq=seq)
 
 

@@ -29,7 +29,7 @@ from perennial.shell.database import connect, fetch
 from perennial.shell.keys import read_public_keys
 from perennial.shell.lake import Reader, row_columns
 from perennial.spec import Model, Source
-from perennial.steps.manifests import ManifestRef, load_fit
+from perennial.steps.manifests import load_fit, manifest_of
 
 INSTANT = pd.Timedelta(microseconds=1)
 
@@ -168,9 +168,7 @@ def _stretches(ledger: Ledger, first: int, champions: Sequence[Any]) -> tuple[St
 
 def _loaded(ledger: Ledger, champion: Any, which: str, loaded: dict[tuple[str, str], Any]) -> Any:
     if (champion.version, which) not in loaded:
-        manifest = ManifestRef(
-            cell=ledger.cell, version=champion.version, key=champion.artifact_key, sha256=champion.sha256
-        )  # fmt: skip
+        manifest = manifest_of(ledger.cell, champion)
         keys = read_public_keys(ledger.resources.public_keys)
         estimator = load_fit(ledger.resources.store, keys, manifest, which, ledger.model.trusted)
         loaded[champion.version, which] = estimator

@@ -1,6 +1,7 @@
 -- champion_of: the last release of a cell
-SELECT r.seq, r.to_version AS version, v.recipe, v.judged_until, v.artifact_key, v.sha256, v.snapshot, r.released_at
-FROM releases AS r JOIN versions AS v ON v.id = r.to_version
+SELECT r.seq, r.to_version AS version, v.recipe, v.judged_until, a.artifact_key, a.sha256, v.snapshot, r.released_at,
+       (SELECT deployment::text FROM generations ORDER BY number DESC LIMIT 1) AS deployment
+FROM releases AS r JOIN versions AS v ON v.id = r.to_version LEFT JOIN artifacts AS a ON a.version = v.id
 WHERE r.model = %(model)s AND r.country = %(country)s ORDER BY r.seq DESC LIMIT 1;
 
 -- cells_of: every cell of some models that ever had a release
@@ -28,8 +29,31 @@ ON CONFLICT DO NOTHING;
 UPDATE versions SET artifact_key = %(artifact_key)s, sha256 = %(sha256)s, size = %(size)s, served_until = %(served_until)s
 WHERE id = %(id)s AND artifact_key IS NULL;
 
--- artifact_of: where a version's manifest lies
-SELECT artifact_key, sha256 FROM versions WHERE id = %(id)s;
+-- artifact_of: where a version's manifest in force lies
+SELECT version, artifact_key, sha256, size,
+       (SELECT deployment::text FROM generations ORDER BY number DESC LIMIT 1) AS deployment
+FROM artifacts WHERE version = %(id)s;
+
+-- add_manifest: a further manifest of a version, in force from now on, if the one it follows still is
+INSERT INTO manifests (version, number, kind, artifact_key, sha256, size)
+SELECT version, number + 1, %(kind)s, %(artifact_key)s, %(sha256)s, %(size)s
+FROM artifacts WHERE version = %(id)s AND sha256 = %(follows)s
+ON CONFLICT DO NOTHING;
+
+-- deployment_of: whose registry this is, and its generation
+SELECT deployment::text AS deployment, number AS generation FROM generations ORDER BY number DESC LIMIT 1;
+
+-- raise_generation: a later generation of the registry, numbered by the clock; on disk before any pointer names it
+WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true)),
+last AS (SELECT number, deployment FROM generations ORDER BY number DESC LIMIT 1)
+INSERT INTO generations (number, deployment, reason)
+SELECT greatest(last.number, %(beyond)s, extract(epoch FROM clock_timestamp())::bigint - 1) + 1,
+       CASE WHEN %(is_copy)s THEN gen_random_uuid() ELSE last.deployment END, %(reason)s
+FROM last CROSS JOIN durable
+ON CONFLICT DO NOTHING;
+
+-- version_released: which version a release of a cell put in force
+SELECT to_version AS version FROM releases WHERE model = %(model)s AND country = %(country)s AND seq = %(seq)s;
 
 -- add_verdict: one judgement of a challenger against a release
 INSERT INTO verdicts (challenger, model, country, against_seq, window_start, window_end, as_of, rows, clusters, decision,
