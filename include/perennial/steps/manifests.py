@@ -55,18 +55,18 @@ def manifest_of(cell: Cell, row: Any) -> ManifestRef:
 
 def read_manifest(store: Store, keys: Sequence[Any], manifest: ManifestRef) -> dict[str, Any]:
     """The checked manifest of a version. Raises ArtifactError when it is missing, altered or another's."""
-    payload = _signed_manifest(store, keys, manifest)
+    payload = artifacts.verify(manifest_document(store, manifest), keys, "manifest")
+    artifacts.check_deployment(payload, manifest.deployment, manifest.cell)
     artifacts.check_binding(payload, manifest.cell, manifest.version)
     return payload
 
 
-def _signed_manifest(store: Store, keys: Sequence[Any], manifest: ManifestRef) -> dict[str, Any]:
+def manifest_document(store: Store, manifest: ManifestRef) -> bytes:
+    """The bytes of a manifest, as they are on record. Raises ObjectMissing, or ArtifactAltered for others."""
     document = store.get(manifest.key)
     if artifacts.sha256(document) != manifest.sha256:
         raise ArtifactAltered(f"The manifest {manifest.key} of {manifest.cell} is not the one on record. It was altered.")
-    payload = artifacts.verify(document, keys, "manifest")
-    artifacts.check_deployment(payload, manifest.deployment, manifest.cell)
-    return payload
+    return document
 
 
 def load_fit(store: Store, keys: Sequence[Any], manifest: ManifestRef, which: str, trusted: Sequence[str]) -> Any:
@@ -80,6 +80,16 @@ def load_fits(store: Store, keys: Sequence[Any], manifest: ManifestRef, trusted:
     distinct = {entry["key"]: entry for entry in files.values()}
     loaded = {key: _load(store, entry, manifest.cell, trusted) for key, entry in distinct.items()}
     return {which: loaded[entry["key"]] for which, entry in files.items()}
+
+
+def check_whole(store: Store, keys: Sequence[Any], manifest: ManifestRef) -> None:
+    """Raise ObjectMissing or ArtifactAltered unless manifest and files are there as they are on record. Nothing is loaded.
+
+    Raises ArtifactError for a manifest that no trusted key has signed.
+    """
+    payload = artifacts.verify(manifest_document(store, manifest), keys, "manifest")
+    for entry in payload["files"].values():
+        artifacts.check_file(store.get(entry["key"]), entry, manifest.cell)
 
 
 def _load(store: Store, entry: dict[str, Any], cell: Cell, trusted: Sequence[str]) -> Any:

@@ -56,14 +56,27 @@ def current_deployment(database: Connection, found: Pointer | None) -> Deploymen
 
 
 def leads(database: Connection, deployment: Deployment, found: Pointer) -> bool:
-    """Whether a pointer of this deployment names what its registry does not know."""
-    if found.manifest.deployment != deployment.id:
+    """Whether a pointer of this deployment, and of this generation or a later one, names what its registry does not know."""
+    if found.manifest.deployment != deployment.id or found.mark.generation < deployment.generation:
         return False
     if found.mark.generation > deployment.generation:
         return True
     cell = found.manifest.cell
     row = fetch_one(database, "version_released", model=cell.model, country=cell.country, seq=found.mark.seq)
     return row is None or row.version != found.manifest.version
+
+
+def begin_generation(resources: Resources, catalog: Catalog, reason: str, is_copy: bool = False) -> tuple[Deployment, int]:
+    """Let the registry's word count over what it has lost: raise its generation and write the pointers again; how many.
+
+    ``is_copy``: it was copied from another deployment, which goes on: it gets a name of its own.
+    """
+    database = connect(resources.database)
+    try:
+        deployment = raise_generation(database, reason, is_copy=is_copy)
+    finally:
+        database.close()
+    return deployment, repair_pointers(resources, catalog)
 
 
 def repair_pointers(resources: Resources, catalog: Catalog) -> int:
