@@ -58,6 +58,13 @@ def _parser() -> argparse.ArgumentParser:
         lambda a: authoring.audit(a.deep),
     )
     check.add_argument("--deep", action="store_true", help="load the fits of every champion, too")
+    _add_artifacts(commands)
+    _add(commands, "migrate", "bring Perennial's database up to date", lambda a: authoring.migrate())
+    return parser
+
+
+def _add_artifacts(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """What people do about keys, and after a restore."""
     again = _add(
         commands,
         "resign",
@@ -76,8 +83,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     life.add_argument("--reason", required=True, help="what happened, for whoever reads the registry later")
     life.add_argument("--copy", action="store_true", help="it is a copy of a deployment that goes on: give it its own name")
-    _add(commands, "migrate", "bring Perennial's database up to date", lambda a: authoring.migrate())
-    return parser
 
 
 def _add(

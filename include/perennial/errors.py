@@ -99,6 +99,10 @@ class SanityError(PerennialError):
     """A fitted model's predictions are not usable."""
 
 
+class ChampionFails(PerennialError):
+    """The champion in force cannot predict."""
+
+
 class CellTimeout(PerennialError):
     """A cell met its time limit."""
 

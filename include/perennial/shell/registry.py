@@ -45,10 +45,36 @@ def champion_of(database: Connection, cell: Cell) -> Any | None:
 
 def reading_differently(database: Connection, cells: Sequence[Cell]) -> set[Cell]:
     """The cells for which a person has since retracted a batch that the champion or the last verdict's challenger was trained
-    on, or accepted one that the challenger had to do without."""
-    models, countries = [cell.model for cell in cells], [cell.country for cell in cells]
-    rows = fetch(database, "reading_differently", models=models, countries=countries)
-    return {Cell(row.model, row.country) for row in rows}
+    on, or accepted one that the challenger had to do without; and those whose champion is lost."""
+    asked = {"models": [cell.model for cell in cells], "countries": [cell.country for cell in cells]}
+    rows = fetch(database, "reading_differently", **asked)
+    lost = fetch(database, "cells_without_champion", **asked)
+    return {Cell(row.model, row.country) for row in (*rows, *lost)}
+
+
+def is_lost(database: Connection, cell: Cell) -> bool:
+    """Whether the cell's champion was found missing or altered."""
+    return bool(fetch(database, "cells_without_champion", models=[cell.model], countries=[cell.country]))
+
+
+def note_lost(database: Connection, cell: Cell, seq: int, reason: str) -> bool:
+    """Note that the champion of a release is missing or altered; False where that is known."""
+    return bool(run(database, "add_lost_champion", model=cell.model, country=cell.country, seq=seq, reason=reason))
+
+
+def note_found(database: Connection, cell: Cell, seq: int) -> None:
+    """Note that the champion of a release can be read."""
+    run(database, "found_champion", model=cell.model, country=cell.country, seq=seq)
+
+
+def fall_back(database: Connection, cell: Cell, *, against_seq: int, lost: str, former: str, reason: str) -> int:
+    """Put a former version in force in place of a lost one; returns the release's number. Raises StaleVerdict as `publish`."""
+    moved = {"against_seq": against_seq, "from_version": lost, "to_version": former, "reason": reason}
+    try:
+        run(database, "fall_back", model=cell.model, country=cell.country, **moved)
+    except psycopg2.Error as error:
+        raise _explained(error, cell, against_seq) from error
+    return against_seq + 1
 
 
 def add_manifest(

@@ -28,12 +28,12 @@ FAREWELL = None
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What the process is asked to load and predict."""
+    """What the process is asked to load, and to predict where there is a sample."""
 
     manifest: ManifestRef
     trusted: tuple[str, ...]
-    metric: str
-    sample: pd.DataFrame
+    metric: str = ""
+    sample: pd.DataFrame | None = None
 
 
 class Verifier:
@@ -78,6 +78,12 @@ class Verifier:
             if not np.allclose(predicted, expected[which], rtol=TOLERANCE, atol=TOLERANCE, equal_nan=False):
                 raise ArtifactError(f"The stored {which} fit of {cell} does not predict what the fit in memory predicts.")
 
+    def load(self, manifest: ManifestRef, trusted: tuple[str, ...]) -> None:
+        """Raise ArtifactError unless the process can load both fits."""
+        answer = self._ask(Task(manifest=manifest, trusted=trusted))
+        if isinstance(answer, str):
+            raise ArtifactError(f"The stored artifact of {manifest.cell} cannot be loaded: {answer}")
+
     def _ask(self, task: Task) -> dict[str, Floats] | str:
         try:
             self.pipe.send(task)
@@ -117,6 +123,8 @@ def _answer(resources: Resources, task: Task) -> dict[str, Floats] | str:
     try:
         keys = read_public_keys(resources.public_keys)
         fits = load_fits(resources.store, keys, task.manifest, task.trusted)
+        if task.sample is None:
+            return {}
         return {which: predict(fitted, task.sample, METRICS[task.metric]) for which, fitted in fits.items()}
     except Exception as error:
         return f"{type(error).__name__}: {error}"

@@ -47,3 +47,26 @@ FROM versions AS v LEFT JOIN LATERAL (
     SELECT * FROM manifests WHERE version = v.id ORDER BY number DESC LIMIT 1) AS m ON true
 WHERE v.artifact_key IS NOT NULL;
 COMMENT ON VIEW artifacts IS 'The manifest in force of each version that has an artifact.';
+
+-- A champion that cannot be read: who takes over, and which question its challenger was asked.
+
+CREATE TABLE lost_champions (
+    model      text        NOT NULL,
+    country    text        NOT NULL,
+    seq        integer     NOT NULL,
+    reason     text        NOT NULL,
+    noticed_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (model, country, seq),
+    FOREIGN KEY (model, country, seq) REFERENCES releases (model, country, seq)
+);
+COMMENT ON TABLE lost_champions IS 'Champions whose artifact is missing or altered: their cells are due. A row goes when the artifact is back.';
+
+ALTER TABLE releases DROP CONSTRAINT releases_kind_check;
+ALTER TABLE releases ADD CONSTRAINT releases_kind_check CHECK (kind IN ('publish', 'rollback', 'undo', 'fallback'));
+COMMENT ON COLUMN releases.kind IS 'publish: by a verdict; rollback, undo: by a person; fallback: the champion was lost, a former one took over.';
+
+ALTER TABLE verdicts ADD COLUMN as_first boolean NOT NULL DEFAULT false;
+COMMENT ON COLUMN verdicts.as_first IS 'Judged by floor and baseline alone: the champion could not be read, or could not predict.';
+ALTER TABLE verdicts DROP CONSTRAINT verdicts_challenger_against_seq_window_start_window_end_key;
+ALTER TABLE verdicts ADD CONSTRAINT verdicts_question_key
+    UNIQUE (challenger, against_seq, window_start, window_end, as_first);

@@ -1,7 +1,7 @@
 -- audit_extent: how much there is to look at
 SELECT (SELECT count(*) FROM releases) AS releases,
        (SELECT count(DISTINCT (model, country)) FROM releases) AS cells,
-       (SELECT count(*) FROM releases WHERE kind <> 'publish') AS by_hand,
+       (SELECT count(*) FROM releases WHERE kind IN ('rollback', 'undo')) AS by_hand,
        (SELECT count(*) FROM verdicts) AS verdicts,
        (SELECT count(*) FROM verdicts WHERE against_seq = 0 AND decision = 'promote') AS first_models,
        (SELECT count(*) FROM batches) AS batches,
@@ -132,7 +132,7 @@ FROM judged WHERE served_until < challenger_mark OR decision = 'promote' AND ser
 SELECT model || '/' || country AS place, concat('verdict ', id, ' promotes a first model that did not pass floor and baseline')
        AS what
 FROM verdicts
-WHERE decision = 'promote' AND against_seq = 0 AND NOT (
+WHERE decision = 'promote' AND (against_seq = 0 OR as_first) AND NOT (
     gates @> '[{"gate": "floor", "passed": true}, {"gate": "baseline", "passed": true}]'
     AND NOT gates @? '$[*] ? (@.passed != true)');
 
@@ -287,7 +287,7 @@ WHERE r.kind = 'publish' AND (b.version IS NULL OR b.version = r.to_version)
 UNION ALL
 SELECT r.model || '/' || r.country, concat('release ', r.seq, ', a ', r.kind, ' by ', r.person, ', has put no hold on the cell')
 FROM releases AS r
-WHERE r.kind <> 'publish' AND NOT EXISTS (
+WHERE r.kind IN ('rollback', 'undo') AND NOT EXISTS (
     SELECT FROM blockers AS b
     WHERE (b.model, b.country, b.kind) = (r.model, r.country, 'hold') AND b.created_at <= r.released_at + interval '1 minute'
       AND coalesce(b.lifted_at, 'infinity') >= r.released_at);
