@@ -14,7 +14,8 @@ import pandas as pd
 
 from perennial.cell import Cell
 from perennial.core.metrics import METRICS, Floats, predict
-from perennial.errors import ArtifactError, ExamplesError
+from perennial.errors import ArtifactError, ExamplesError, RecipeMissing
+from perennial.recipe import Frozen, deployed_model, frozen_of
 from perennial.shell.keys import read_public_keys
 from perennial.shell.store import Store, open_store
 from perennial.steps.manifests import NEVER, Mark, Pointer, check_mark, load_fit, read_manifest, read_pointer
@@ -130,8 +131,21 @@ class Champions:
             pointer=pointer,
             metric=payload["metric"],
             schema=tuple((name, dtype) for name, dtype in payload["schema"]),
-            estimator=load_fit(self.store, self.keys, pointer.manifest, "served", self.trusted),
+            estimator=load_fit(self.store, self.keys, pointer.manifest, "served", self.trusted, self._frozen(cell, payload)),
         )
+
+    def _frozen(self, cell: Cell, payload: Mapping[str, Any]) -> Frozen | None:
+        """Where the version's own code stands in this tree, if it may name any. Raises ArtifactError where it does not."""
+        package = payload.get("package", "")
+        if not package or not any(name.startswith(f"{package}.") for name in self.trusted):
+            return None
+        model = deployed_model(package, cell.model)
+        if model is None:
+            raise ArtifactError(f"The champion of {cell} has code of {package}, and this tree has no such model. Deploy it.")
+        try:
+            return frozen_of(model, payload["recipe"])
+        except RecipeMissing as error:
+            raise ArtifactError(f"The champion of {cell} has code that this tree lacks: {error}") from error
 
     def _kept(self, champion: Champion) -> Champion:
         """Keep a champion; the one that is further where another thread has kept one meanwhile."""

@@ -10,6 +10,7 @@ says neither: it is read as one of no deployment and of generation 0, before all
 import base64
 import binascii
 import hashlib
+import io
 import json
 import platform
 import zipfile
@@ -27,8 +28,10 @@ from skops.io.exceptions import UntrustedTypesFoundException
 
 from perennial.cell import Cell
 from perennial.errors import ArtifactAltered, ArtifactError
+from perennial.recipe import Frozen
 
 FORMAT = 2
+SCHEMA = "schema.json"
 TRUSTED = (
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",
@@ -57,10 +60,15 @@ def encode_estimator(estimator: Any) -> bytes:
     return data
 
 
-def decode_estimator(data: bytes, trusted: Sequence[str]) -> Any:
-    """The estimator of a skops file that names no type beyond the fixed list and ``trusted``. Raises ArtifactError."""
-    allowed = sorted({*TRUSTED, *trusted})
+def decode_estimator(data: bytes, trusted: Sequence[str], frozen: Frozen | None = None) -> Any:
+    """The estimator of a skops file that names no type beyond the fixed list and ``trusted``. Raises ArtifactError.
+
+    ``frozen``: where its functions and classes of the fleet are taken from, instead of from today's code under their names.
+    """
+    names = [_renamed(name, frozen) for name in trusted] if frozen else trusted
+    allowed = sorted({*TRUSTED, *names})
     try:
+        data = _relocated(data, frozen) if frozen else data
         return skops.io.loads(data, trusted=allowed)
     except UntrustedTypesFoundException as error:
         strangers = sorted(set(skops.io.get_untrusted_types(data=data)) - set(allowed))
@@ -70,6 +78,43 @@ def decode_estimator(data: bytes, trusted: Sequence[str]) -> Any:
         ) from error
     except Exception as error:
         raise ArtifactError(f"The artifact is not a readable skops file: {type(error).__name__}: {error}") from error
+
+
+def _renamed(name: str, frozen: Frozen) -> str:
+    """A type's name, taken from the frozen module if it is the fleet's."""
+    is_own = name.startswith(f"{frozen.package}.")
+    return f"{frozen.module}.{name.rpartition('.')[2]}" if is_own else name
+
+
+def _relocated(data: bytes, frozen: Frozen) -> bytes:
+    """A skops file whose schema names a frozen module wherever it named a module of the fleet; its arrays stay."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(made, "w") as target:
+        for part in source.namelist():
+            content = source.read(part)
+            if part == SCHEMA:
+                content = json.dumps(_with_modules(json.loads(content), frozen)).encode()
+            target.writestr(part, content)
+    return made.getvalue()
+
+
+def _with_modules(node: Any, frozen: Frozen) -> Any:
+    if isinstance(node, list):
+        return [_with_modules(each, frozen) for each in node]
+    if not isinstance(node, dict):
+        return node
+    made = {name: _with_modules(value, frozen) for name, value in node.items()}
+    module = made.get("__module__")
+    if isinstance(module, str) and module.startswith(f"{frozen.package}."):
+        made["__module__"] = frozen.module
+    return made
+
+
+def unfrozen_types(data: bytes, package: str) -> list[str]:
+    """The types of a skops file that stand beside the fleet's ``package`` in the tree: no recipe keeps their code."""
+    beside = f"{package.rpartition('.')[0]}."
+    types: list[str] = skops.io.get_untrusted_types(data=data)
+    return [name for name in types if name.startswith(beside) and not name.startswith(f"{package}.")]
 
 
 def key_id(key: Ed25519PublicKey) -> str:
@@ -122,8 +167,12 @@ def manifest_payload(
     features: pd.DataFrame,
     recipe: str,
     metric: str,
+    package: str = "",
 ) -> dict[str, Any]:
-    """What a manifest says. ``files`` maps ``judged`` and ``served`` to key, sha256 and size of their skops file."""
+    """What a manifest says. ``files`` maps ``judged`` and ``served`` to key, sha256 and size of their skops file.
+
+    ``package`` is the fleet's: what the files name of it is code of that recipe.
+    """
     schema = [[str(name), str(dtype)] for name, dtype in features.dtypes.items()]
     return {
         "kind": "manifest",
@@ -135,6 +184,7 @@ def manifest_payload(
         "files": files,
         "schema": schema,
         "recipe": recipe,
+        "package": package,
         "metric": metric,
         "environment": environment(),
     }

@@ -21,14 +21,23 @@ import pyarrow.parquet as pq
 from perennial.catalog import Catalog
 from perennial.cell import Cell
 from perennial.core import artifacts
-from perennial.errors import ArtifactError, FileRefused, ObjectMissing, SettingsError, SourceError, StoreError
+from perennial.errors import (
+    ArtifactError,
+    FileRefused,
+    ObjectMissing,
+    RecipeMissing,
+    SettingsError,
+    SourceError,
+    StoreError,
+)
+from perennial.recipe import frozen_of
 from perennial.resources import Resources
 from perennial.shell import postgres_source
 from perennial.shell.database import Connection, connect, fetch, fetch_one, moment
 from perennial.shell.keys import read_private_key, read_public_keys
 from perennial.shell.lake import GROUP_ROWS, open_batch, schema_of, tables
 from perennial.shell.registry import Deployment, deployment_of
-from perennial.spec import FileSource, Source
+from perennial.spec import FileSource, Model, Source
 from perennial.steps.land_files import delivered
 from perennial.steps.manifests import Pointer, checked_pointer, load_fit, manifest_of, pointer_key
 
@@ -183,12 +192,12 @@ def _check_balance(rows: list[Any], findings: Findings) -> None:
 
 def _check_artifacts(resources: Resources, catalog: Catalog, rows: list[Any], findings: Findings, deep: bool) -> None:
     keys = read_public_keys(resources.public_keys)
-    trusted = {name: model.trusted for specs in catalog.fleets.values() for name, model in specs.models.items()}
+    models = {name: model for specs in catalog.fleets.values() for name, model in specs.models.items()}
     for row in rows:
         findings.seen["artifacts"] += 1
         sound = _check_artifact(resources, keys, row, findings)
         if deep and sound and row.is_champion:
-            _check_loading(resources, keys, row, trusted.get(row.model, ()), findings)
+            _check_loading(resources, keys, row, models.get(row.model), findings)
 
 
 def _check_artifact(resources: Resources, keys: Any, row: Any, findings: Findings) -> bool:
@@ -229,14 +238,15 @@ def _checked_size(resources: Resources, entry: dict[str, Any], row: Any) -> int:
     return len(data)
 
 
-def _check_loading(resources: Resources, keys: Any, row: Any, trusted: tuple[str, ...], findings: Findings) -> None:
+def _check_loading(resources: Resources, keys: Any, row: Any, model: Model | None, findings: Findings) -> None:
     cell = Cell(row.model, row.country)
     manifest = manifest_of(cell, row)
     for which in ("judged", "served"):
         try:
-            load_fit(resources.store, keys, manifest, which, trusted)
+            frozen = frozen_of(model, row.recipe) if model else None
+            load_fit(resources.store, keys, manifest, which, model.trusted if model else (), frozen)
             findings.seen["loaded"] += 1
-        except ArtifactError as error:
+        except (ArtifactError, RecipeMissing) as error:
             findings.add(9, f"{cell} version {row.id[:12]}", f"its {which} fit cannot be loaded: {error}".rstrip("."))
 
 

@@ -18,7 +18,7 @@ from perennial.core.snapshots import Snapshot
 from perennial.core.spans import clusters_of
 from perennial.core.training import Fit, check_distance, check_sane, fit, predictions, training_rows
 from perennial.errors import Blocked, CellTimeout, ChampionFails, ExamplesError, StaleVerdict
-from perennial.recipe import RecipeCode
+from perennial.recipe import RecipeCode, frozen_of
 from perennial.shell.database import Connection, Json, fetch, fetch_one, run, transaction
 from perennial.shell.keys import read_public_keys
 from perennial.shell.registry import champion_of, publish
@@ -146,7 +146,8 @@ def _champion_predictions(
             )
     manifest = manifest_of(job.cell, champion)
     keys = read_public_keys(job.resources.public_keys)
-    estimator = load_fit(job.resources.store, keys, manifest, "judged", job.model.trusted)
+    frozen = frozen_of(job.model, champion.recipe)
+    estimator = load_fit(job.resources.store, keys, manifest, "judged", job.model.trusted, frozen)
     return held, _predicted(job, estimator, code, theirs, champion)
 
 

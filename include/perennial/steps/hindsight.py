@@ -23,7 +23,7 @@ from perennial.core.hindsight import ALWAYS, JUDGED, NEVER, SERVED, History, Str
 from perennial.core.metrics import METRICS
 from perennial.core.snapshots import latest_revisions, window_of
 from perennial.core.training import fit, predictions, training_rows
-from perennial.recipe import RecipeCode, code_of
+from perennial.recipe import RecipeCode, code_of, frozen_of
 from perennial.resources import Resources
 from perennial.shell.database import connect, fetch
 from perennial.shell.keys import read_public_keys
@@ -170,7 +170,8 @@ def _loaded(ledger: Ledger, champion: Any, which: str, loaded: dict[tuple[str, s
     if (champion.version, which) not in loaded:
         manifest = manifest_of(ledger.cell, champion)
         keys = read_public_keys(ledger.resources.public_keys)
-        estimator = load_fit(ledger.resources.store, keys, manifest, which, ledger.model.trusted)
+        frozen = frozen_of(ledger.model, champion.recipe)
+        estimator = load_fit(ledger.resources.store, keys, manifest, which, ledger.model.trusted, frozen)
         loaded[champion.version, which] = estimator
     return loaded[champion.version, which]
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from perennial.cell import Cell
 from perennial.core import artifacts
 from perennial.errors import ArtifactAltered, ArtifactError
+from perennial.recipe import Frozen
 from perennial.shell.store import Store
 
 
@@ -69,16 +70,28 @@ def manifest_document(store: Store, manifest: ManifestRef) -> bytes:
     return document
 
 
-def load_fit(store: Store, keys: Sequence[Any], manifest: ManifestRef, which: str, trusted: Sequence[str]) -> Any:
-    """The ``judged`` or ``served`` estimator of a version. Raises ArtifactError or ObjectMissing."""
-    return _load(store, read_manifest(store, keys, manifest)["files"][which], manifest.cell, trusted)
+def load_fit(
+    store: Store,
+    keys: Sequence[Any],
+    manifest: ManifestRef,
+    which: str,
+    trusted: Sequence[str],
+    frozen: Frozen | None = None,
+) -> Any:
+    """The ``judged`` or ``served`` estimator of a version. Raises ArtifactError or ObjectMissing.
+
+    ``frozen``: where what it names of its fleet is taken from, see `recipe.frozen_of`.
+    """
+    return _load(store, read_manifest(store, keys, manifest)["files"][which], manifest.cell, trusted, frozen)
 
 
-def load_fits(store: Store, keys: Sequence[Any], manifest: ManifestRef, trusted: Sequence[str]) -> dict[str, Any]:
+def load_fits(
+    store: Store, keys: Sequence[Any], manifest: ManifestRef, trusted: Sequence[str], frozen: Frozen | None = None
+) -> dict[str, Any]:
     """Both estimators of a version by name; one, where they are the same file. Raises as `load_fit` does."""
     files = read_manifest(store, keys, manifest)["files"]
     distinct = {entry["key"]: entry for entry in files.values()}
-    loaded = {key: _load(store, entry, manifest.cell, trusted) for key, entry in distinct.items()}
+    loaded = {key: _load(store, entry, manifest.cell, trusted, frozen) for key, entry in distinct.items()}
     return {which: loaded[entry["key"]] for which, entry in files.items()}
 
 
@@ -92,10 +105,10 @@ def check_whole(store: Store, keys: Sequence[Any], manifest: ManifestRef) -> Non
         artifacts.check_file(store.get(entry["key"]), entry, manifest.cell)
 
 
-def _load(store: Store, entry: dict[str, Any], cell: Cell, trusted: Sequence[str]) -> Any:
+def _load(store: Store, entry: dict[str, Any], cell: Cell, trusted: Sequence[str], frozen: Frozen | None) -> Any:
     data = store.get(entry["key"])
     artifacts.check_file(data, entry, cell)
-    return artifacts.decode_estimator(data, trusted)
+    return artifacts.decode_estimator(data, trusted, frozen)
 
 
 def pointer_key(cell: Cell) -> str:

@@ -1,6 +1,7 @@
 """Publishing: artifact first, read back and verified by another process, then one row."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from perennial.core import artifacts
 from perennial.core.metrics import Floats
 from perennial.core.training import Fit
 from perennial.errors import ArtifactError
+from perennial.recipe import fleet_package
 from perennial.resources import Resources
 from perennial.shell.database import Connection, fetch_one, run
 from perennial.shell.keys import read_private_key
@@ -45,6 +47,8 @@ def store_artifact(
     blobs["served"] = (
         blobs["judged"] if challenger.served is challenger.judged else artifacts.encode_estimator(challenger.served.estimator)
     )
+    package = fleet_package(model)
+    _check_code_is_kept(blobs.values(), package, cell)
     files: dict[str, dict[str, Any]] = {}
     for name, data in blobs.items():
         digest = artifacts.sha256(data)
@@ -58,8 +62,19 @@ def store_artifact(
         features=challenger.sample,
         recipe=challenger.recipe,
         metric=model.metric,
+        package=package,
     )
     return put_manifest(resources, payload)
+
+
+def _check_code_is_kept(blobs: Iterable[bytes], package: str, cell: Cell) -> None:
+    """Raise ArtifactError for types of the tree beside the fleet: an edit of theirs would change this version's predictions."""
+    strangers = sorted({name for data in blobs for name in artifacts.unfrozen_types(data, package)})
+    if strangers:
+        raise ArtifactError(
+            f"The artifact of {cell} names {', '.join(strangers)}, which no recipe keeps: whoever edits it would change a "
+            f"champion in force. Move it into {package}, or into a package that is installed."
+        )
 
 
 def put_manifest(resources: Resources, payload: dict[str, Any]) -> tuple[ManifestRef, int]:

@@ -14,7 +14,7 @@ from perennial.catalog import Catalog
 from perennial.cell import Cell
 from perennial.core.messages import Loss
 from perennial.errors import ArtifactAltered, ArtifactError, ObjectMissing, RecipeMissing, StaleVerdict, StoreError
-from perennial.recipe import code_of
+from perennial.recipe import code_of, frozen_of
 from perennial.resources import Resources
 from perennial.shell.database import Connection, connect, fetch, fetch_one
 from perennial.shell.keys import read_public_keys
@@ -63,8 +63,9 @@ def succeed(resources: Resources, database: Connection, model: Model, cell: Cell
 def _serves(resources: Resources, model: Model, cell: Cell, former: Any) -> bool:
     """Whether a former version can be read and compared with: its artifact and its recipe's code are there."""
     try:
-        load_fits(resources.store, read_public_keys(resources.public_keys), manifest_of(cell, former), model.trusted)
         code_of(model, former.recipe)
+        keys, frozen = read_public_keys(resources.public_keys), frozen_of(model, former.recipe)
+        load_fits(resources.store, keys, manifest_of(cell, former), model.trusted, frozen)
     except (ArtifactError, StoreError, RecipeMissing) as error:
         logger.warning("%s: version %s cannot take over: %s", cell, former.version[:12], error)
         return False
@@ -110,10 +111,10 @@ def _loss(look: Look, model: Model, cell: Cell) -> Loss | None:
     manifest = manifest_of(cell, champion)
     try:
         check_whole(look.resources.store, look.keys, manifest)
-        look.verifier.load(manifest, model.trusted)
+        look.verifier.load(manifest, model.trusted, frozen_of(model, champion.recipe))
     except LOST as error:
         return _succeeded(look, model, cell, champion, error)
-    except ArtifactError as error:
+    except (ArtifactError, RecipeMissing) as error:
         return Loss(cell=cell, what=f"The champion, release {champion.seq}, cannot be read: {error}", is_served=False)
     note_found(look.database, cell, champion.seq)
     return None

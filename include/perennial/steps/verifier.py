@@ -16,6 +16,7 @@ import pandas as pd
 
 from perennial.core.metrics import METRICS, Floats, predict
 from perennial.errors import ArtifactError
+from perennial.recipe import Frozen
 from perennial.resources import Resources
 from perennial.shell.keys import read_public_keys
 from perennial.shell.lifeline import lifeline
@@ -34,6 +35,7 @@ class Task:
     trusted: tuple[str, ...]
     metric: str = ""
     sample: pd.DataFrame | None = None
+    frozen: Frozen | None = None
 
 
 class Verifier:
@@ -78,9 +80,9 @@ class Verifier:
             if not np.allclose(predicted, expected[which], rtol=TOLERANCE, atol=TOLERANCE, equal_nan=False):
                 raise ArtifactError(f"The stored {which} fit of {cell} does not predict what the fit in memory predicts.")
 
-    def load(self, manifest: ManifestRef, trusted: tuple[str, ...]) -> None:
+    def load(self, manifest: ManifestRef, trusted: tuple[str, ...], frozen: Frozen | None = None) -> None:
         """Raise ArtifactError unless the process can load both fits."""
-        answer = self._ask(Task(manifest=manifest, trusted=trusted))
+        answer = self._ask(Task(manifest=manifest, trusted=trusted, frozen=frozen))
         if isinstance(answer, str):
             raise ArtifactError(f"The stored artifact of {manifest.cell} cannot be loaded: {answer}")
 
@@ -122,7 +124,7 @@ def _serve(pipe: Pipe, theirs: Pipe, resources: Resources) -> None:
 def _answer(resources: Resources, task: Task) -> dict[str, Floats] | str:
     try:
         keys = read_public_keys(resources.public_keys)
-        fits = load_fits(resources.store, keys, task.manifest, task.trusted)
+        fits = load_fits(resources.store, keys, task.manifest, task.trusted, task.frozen)
         if task.sample is None:
             return {}
         return {which: predict(fitted, task.sample, METRICS[task.metric]) for which, fitted in fits.items()}
