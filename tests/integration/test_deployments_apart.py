@@ -83,6 +83,12 @@ def test_another_deployments_objects_are_refused_by_a_running_reader_and_healed_
     assert predict(champions.load(*GB).estimator, 5) == pytest.approx(10, abs=0.5)
 
 
+def test_two_registries_that_write_to_one_store_are_named_in_the_log(published, staging, caplog):
+    copy_over(staging, published)
+    repair_pointers(published.resources, published.catalog)
+    assert f"was of deployment {deployment(staging)}, this is {deployment(published)}" in caplog.text
+
+
 def test_a_new_reader_that_is_given_its_deployment_refuses_anothers(published, staging):
     champions = pinned(published, deployment=deployment(published))
     copy_over(staging, published)

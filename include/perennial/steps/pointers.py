@@ -47,6 +47,14 @@ def current_deployment(database: Connection, found: Pointer | None) -> Deploymen
     this registry before it was restored or failed over. Readers may have followed it, and follow a later generation only.
     """
     deployment = deployment_of(database)
+    if found is not None and found.manifest.deployment not in ("", deployment.id):
+        logger.error(
+            "The pointer of %s was of deployment %s, this is %s: another registry writes to this store, or objects were copied. "
+            "Give each a store of its own.",
+            found.manifest.cell,
+            found.manifest.deployment,
+            deployment.id,
+        )
     if found is None or not leads(database, deployment, found):
         return deployment
     cell, beyond = found.manifest.cell, found.mark.generation
