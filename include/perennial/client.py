@@ -18,7 +18,15 @@ from perennial.errors import ArtifactError, ExamplesError, RecipeMissing
 from perennial.recipe import Frozen, deployed_model, frozen_of
 from perennial.shell.keys import read_public_keys
 from perennial.shell.store import Store, open_store
-from perennial.steps.manifests import NEVER, Mark, Pointer, check_mark, load_fit, read_manifest, read_pointer
+from perennial.steps.manifests import (
+    NEVER,
+    Mark,
+    Pointer,
+    check_mark,
+    load_fit,
+    read_manifest,
+    read_pointer,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +67,9 @@ class Champion:
 class Champions:
     """Loads champions by their signed pointers, and keeps each until its pointer moves on. Threads may share one.
 
-    ``deployment``: whose champions; where it is empty, that of the first pointer read. ``at_least``: per (model, country) the
-    generation and number of a release, such as a champion's ``mark``, before which no pointer is believed.
+    ``deployment``: whose champions; where it is empty, that of the first pointer read.
+    ``at_least``: per (model, country) the generation and number of a release, such as a champion's
+    ``mark``, before which no pointer is believed.
     """
 
     store: Store
@@ -95,7 +104,8 @@ class Champions:
     def load(self, model: str, country: str) -> Champion:
         """The champion in force. Raises ObjectMissing where there is none, ArtifactError for anything not as signed.
 
-        A pointer of before one that this reader has seen is refused, and so is another version under the same number.
+        A pointer of before one that this reader has seen is refused, and so is another version
+        under the same number.
         """
         cell = Cell(model, country)
         least = Mark(*self.at_least.get(cell, NEVER))
@@ -112,14 +122,18 @@ class Champions:
         deployment, seen = pointer.manifest.deployment, self.seen.get(cell)
         if self.followed and deployment and deployment != self.followed:
             raise ArtifactError(
-                f"The pointer of {cell} is of deployment {deployment}, this reader follows {self.followed}. Objects of "
-                "another deployment were copied into this store; the DAG maintain of its own one writes pointers again."
+                f"The pointer of {cell} is of deployment {deployment}, this reader follows "
+                f"{self.followed}. Objects of "
+                "another deployment were copied into this store; the DAG maintain of its own one "
+                "writes pointers again."
             )
         check_mark(cell, pointer.mark, seen.mark if seen else NEVER)
         if seen is not None and pointer.mark == seen.mark and pointer.manifest.version != seen.manifest.version:
             raise ArtifactError(
-                f"The pointer of {cell} names version {pointer.manifest.version[:12]} as {pointer.mark}, and "
-                f"{seen.manifest.version[:12]} has been seen. The registry was restored: `python -m perennial restored`."
+                f"The pointer of {cell} names version {pointer.manifest.version[:12]} as "
+                f"{pointer.mark}, and "
+                f"{seen.manifest.version[:12]} has been seen. The registry was restored: `python "
+                f"-m perennial restored`."
             )
         self.followed = self.followed or deployment
         self.seen[cell] = pointer
@@ -131,7 +145,14 @@ class Champions:
             pointer=pointer,
             metric=payload["metric"],
             schema=tuple((name, dtype) for name, dtype in payload["schema"]),
-            estimator=load_fit(self.store, self.keys, pointer.manifest, "served", self.trusted, self._frozen(cell, payload)),
+            estimator=load_fit(
+                self.store,
+                self.keys,
+                pointer.manifest,
+                "served",
+                self.trusted,
+                self._frozen(cell, payload),
+            ),
         )
 
     def _frozen(self, cell: Cell, payload: Mapping[str, Any]) -> Frozen | None:

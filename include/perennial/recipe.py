@@ -78,7 +78,8 @@ class Frozen:
 def frozen_of(model: Model, recipe_hash: str) -> Frozen | None:
     """Where to take the functions and classes of the fleet from that a version of this recipe has in its artifact.
 
-    None where that is today's tree, or where the model trusts no type of its fleet. Raises RecipeMissing, naming the fix.
+    None where that is today's tree, or where the model trusts no type of its fleet. Raises
+    RecipeMissing, naming the fix.
     """
     package = fleet_package(model)
     is_own = any(name.startswith(f"{package}.") for name in model.trusted)

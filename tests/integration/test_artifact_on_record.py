@@ -39,7 +39,10 @@ def published(zoo):
 def test_an_artifact_on_record_that_passes_is_released(waiting):
     before = on_record(waiting)
     assert published(waiting)
-    assert (on_record(waiting).sha256, waiting.sql("SELECT 1 FROM manifests")) == (before.sha256, [])
+    assert (on_record(waiting).sha256, waiting.sql("SELECT 1 FROM manifests")) == (
+        before.sha256,
+        [],
+    )
 
 
 @pytest.mark.parametrize("which", ["manifest", "served"])
@@ -50,7 +53,10 @@ def test_an_artifact_that_was_lost_before_its_release_is_stored_again(waiting, w
     assert published(waiting)
     assert reader(waiting).load(*GB).version == first.id
     assert champion(waiting).artifact_key == first.artifact_key
-    assert [each.kind for each in waiting.sql("SELECT kind FROM manifests")] in ([], ["stored again"])
+    assert [each.kind for each in waiting.sql("SELECT kind FROM manifests")] in (
+        [],
+        ["stored again"],
+    )
     assert audit(waiting.resources, waiting.catalog, deep=True) == []
 
 
@@ -75,7 +81,10 @@ def test_what_is_on_record_is_read_by_the_verifier_before_its_release(waiting, m
     monkeypatch.setattr(
         verifier.Verifier,
         "verify",
-        lambda self, manifest, *given: (asked.append(manifest.sha256), verify(self, manifest, *given)),
+        lambda self, manifest, *given: (
+            asked.append(manifest.sha256),
+            verify(self, manifest, *given),
+        ),
     )
     assert published(waiting)
     assert asked == [on_record(waiting).sha256]

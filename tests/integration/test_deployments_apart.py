@@ -40,7 +40,11 @@ def staging(open_zoo, new_database, tmp_path):
 
 def copy_over(staging, production):
     for folder in ("artifacts", "pointers"):
-        shutil.copytree(staging.resources.store.root / folder, production.resources.store.root / folder, dirs_exist_ok=True)
+        shutil.copytree(
+            staging.resources.store.root / folder,
+            production.resources.store.root / folder,
+            dirs_exist_ok=True,
+        )
 
 
 def restore(zoo, seq):
@@ -98,7 +102,10 @@ def test_a_new_reader_that_is_given_its_deployment_refuses_anothers(published, s
 
 def test_a_pointer_of_this_deployment_to_anothers_manifest_is_refused(published, staging):
     copy_over(staging, published)
-    other, payload = champion(staging), artifacts.json.loads(published.resources.store.get(pointer_key(GB)).partition(b"\n")[2])
+    other, payload = (
+        champion(staging),
+        artifacts.json.loads(published.resources.store.get(pointer_key(GB)).partition(b"\n")[2]),
+    )
     payload |= {"deployment": deployment(published)}
     key = read_private_key(published.resources.signing_key)
     published.resources.store.put(pointer_key(GB), artifacts.sign(payload, key))
@@ -136,7 +143,11 @@ def test_another_version_under_a_number_that_was_seen_is_refused(published):
     champions.load(*GB)
     payload = artifacts.json.loads(store.get(pointer_key(GB)).partition(b"\n")[2])
     key = read_private_key(published.resources.signing_key)
-    overwrite(published, pointer_key(GB), artifacts.sign({**payload, "version": releases(published)[0].to_version}, key))
+    overwrite(
+        published,
+        pointer_key(GB),
+        artifacts.sign({**payload, "version": releases(published)[0].to_version}, key),
+    )
     with pytest.raises(ArtifactError, match="The registry was restored"):
         champions.load(*GB)
 

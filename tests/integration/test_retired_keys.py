@@ -47,7 +47,10 @@ def test_what_a_former_key_signed_is_signed_again_and_all_goes_on_without_it(rot
     done = resign(rotated.resources)
     assert (done.manifests, done.pointers, done.refused) == (2, 2, [])
     retire(rotated)
-    assert (champions.load(*GB).mark, reader(rotated).load(*GB).version) == (before.mark, before.version)
+    assert (champions.load(*GB).mark, reader(rotated).load(*GB).version) == (
+        before.mark,
+        before.version,
+    )
     assert repair_pointers(rotated.resources, rotated.catalog) == 0
     assert cycle(rotated, range(60, 90)).state == "published"
     assert audit(rotated.resources, rotated.catalog, deep=True) == []
@@ -91,7 +94,11 @@ def test_a_manifest_that_is_not_the_one_on_record_is_not_signed(rotated):
 def test_a_manifest_of_another_version_is_not_signed_though_the_registry_names_it(rotated):
     other = champion(rotated, FR)
     rotated.sql("ALTER TABLE versions DISABLE TRIGGER guard_version")
-    rotated.sql("UPDATE versions SET artifact_key = %s, sha256 = %s WHERE country = 'GB'", other.artifact_key, other.sha256)
+    rotated.sql(
+        "UPDATE versions SET artifact_key = %s, sha256 = %s WHERE country = 'GB'",
+        other.artifact_key,
+        other.sha256,
+    )
     assert "is that of weight/FR" in resign(rotated.resources).refused[0]
 
 
@@ -128,8 +135,10 @@ def test_a_rolled_back_version_is_read_by_its_new_manifest(rotated):
     resign(rotated.resources)
     retire(rotated)
     rotated.sql(
-        "INSERT INTO releases (model, country, seq, from_version, to_version, kind, person, reason) "
-        "SELECT model, country, 3, to_version, %s, 'rollback', 'ann', 'worse' FROM releases WHERE (country, seq) = ('GB', 2)",
+        "INSERT INTO releases (model, country, seq, from_version, to_version, kind, person, "
+        "reason) "
+        "SELECT model, country, 3, to_version, %s, 'rollback', 'ann', 'worse' FROM releases WHERE "
+        "(country, seq) = ('GB', 2)",
         former,
     )
     repair_pointers(rotated.resources, rotated.catalog)

@@ -13,7 +13,8 @@ from perennial.steps.audit import audit
 from perennial.steps.succession import check_champions
 
 THIS_VERY_VERSION = (
-    "The champion cannot be read, readers are without a model, and what is there to train on would make this very version "
+    "The champion cannot be read, readers are without a model, and what is there to train on would "
+    "make this very version "
     "again. New rows make another one; or restore its objects from a backup of the store."
 )
 
@@ -87,7 +88,12 @@ def test_a_former_champion_takes_over_and_the_challenger_is_judged_against_it(pu
     published.edit(gate=replace(published.catalog.fleets["zoo"].models["weight"].gate, floor=1e-9))
     outcome = cycle(published, range(90, 120))
     back = releases(published)[2]
-    assert (outcome.state, back.kind, back.to_version, len(releases(published))) == ("kept", "fallback", first, 3)
+    assert (outcome.state, back.kind, back.to_version, len(releases(published))) == (
+        "kept",
+        "fallback",
+        first,
+        3,
+    )
     assert back.reason.startswith("The champion, release 2, cannot be read: ")
     assert (reader(published).load(*GB).version, reader(published).load(*GB).seq) == (first, 3)
 
@@ -105,7 +111,8 @@ def test_what_a_person_has_taken_back_does_not_take_over(published):
     cycle(published, range(60, 90))
     second = champion(published).id
     published.sql(
-        "INSERT INTO releases (model, country, seq, from_version, to_version, kind, person, reason) "
+        "INSERT INTO releases (model, country, seq, from_version, to_version, kind, person, "
+        "reason) "
         "VALUES ('weight', 'GB', 3, %s, %s, 'rollback', 'ann', 'worse')", second, first,
     )  # fmt: skip
     damage(published)
@@ -188,7 +195,11 @@ def test_a_store_that_is_away_makes_no_champion_a_lost_one(published, monkeypatc
 
     monkeypatch.setattr(cell_step, "load_fit", away)
     outcome = after(published, range(60, 90))
-    assert (outcome.state, outcome.reason, len(releases(published))) == ("failed", "StoreError: the store cannot be reached", 1)
+    assert (outcome.state, outcome.reason, len(releases(published))) == (
+        "failed",
+        "StoreError: the store cannot be reached",
+        1,
+    )
     assert published.sql("SELECT 1 FROM lost_champions") == []
 
 
@@ -203,7 +214,12 @@ def test_a_champion_that_cannot_predict_loses_to_a_challenger_that_can(zoo, esti
     zoo.edit(estimator=estimator, trusted=_unseeing.TRUSTED)
     assert cycle(zoo).state == "published"
     ids = zoo.see("Britain", range(60, 90))
-    execute(zoo.shop, "UPDATE sightings SET length = 30, weight = 60 WHERE id IN (%s, %s)", ids[0], ids[-1])
+    execute(
+        zoo.shop,
+        "UPDATE sightings SET length = 30, weight = 60 WHERE id IN (%s, %s)",
+        ids[0],
+        ids[-1],
+    )
     zoo.ingest()
     outcome = zoo.retrain()["weight/GB"]
     assert (outcome.state, outcome.release_seq) == ("published", 2)

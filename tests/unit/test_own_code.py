@@ -9,7 +9,12 @@ from typing import Any
 import pandas as pd
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from trees import MODEL, Tree
 
 from perennial.cell import Cell
@@ -47,7 +52,10 @@ def estimator():
 TRUSTED = 'trusted=("toy_models.zoo.weight.reshaped", "toy_models.zoo.weight.Shifted")'
 OWN = (
     MODEL.replace(ESTIMATOR, OWN_ESTIMATOR)
-    .replace("from toy_models.zoo import zoo\n", "from toy_models.zoo import zoo\nfrom sklearn.linear_model import Ridge\n")
+    .replace(
+        "from toy_models.zoo import zoo\n",
+        "from toy_models.zoo import zoo\nfrom sklearn.linear_model import Ridge\n",
+    )
     .replace('metric="rmse",', f'metric="rmse", {TRUSTED},')
 )
 
@@ -120,7 +128,12 @@ def test_code_that_was_not_edited_is_todays(world):
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("return values * 2", "return values ** 3"), ("+ 100", "- 100"), ("reshaped", "renamed"), ("Shifted", "Moved")],
+    [
+        ("return values * 2", "return values ** 3"),
+        ("+ 100", "- 100"),
+        ("reshaped", "renamed"),
+        ("Shifted", "Moved"),
+    ],
 )
 def test_a_champion_predicts_by_its_own_code_after_an_edit(world, old, new):
     world.freeze()
@@ -156,6 +169,14 @@ def test_code_beside_the_fleet_is_refused_at_publication(world):
 
 def test_only_what_names_the_fleet_is_taken_from_the_frozen_module():
     frozen = Frozen(package="models.shop", module="models.shop._past.r_1")
-    node = {"a": [{"__module__": "models.shop.price", "__class__": "Twice"}, {"__module__": "models.shopping.price"}]}
+    node = {
+        "a": [
+            {"__module__": "models.shop.price", "__class__": "Twice"},
+            {"__module__": "models.shopping.price"},
+        ]
+    }
     (own, other) = artifacts._with_modules(node, frozen)["a"]
-    assert (own["__module__"], other["__module__"]) == ("models.shop._past.r_1", "models.shopping.price")
+    assert (own["__module__"], other["__module__"]) == (
+        "models.shop._past.r_1",
+        "models.shopping.price",
+    )

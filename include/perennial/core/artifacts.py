@@ -3,8 +3,9 @@
 A signed document is one line of base64 (an Ed25519 signature, RFC 8032) and the payload it covers, canonical JSON. The
 signature is checked over the payload's bytes before any of them is parsed.
 
-Format 2 names the deployment that a document is of, and in pointers the generation of its registry. A document of format 1
-says neither: it is read as one of no deployment and of generation 0, before all others (`_upgraded`).
+Format 2 names the deployment that a document is of, and in pointers the generation of its registry.
+A document of format 1 says neither: it is read as one of no deployment and of generation 0, before
+all others (`_upgraded`).
 """
 
 import base64
@@ -63,7 +64,8 @@ def encode_estimator(estimator: Any) -> bytes:
 def decode_estimator(data: bytes, trusted: Sequence[str], frozen: Frozen | None = None) -> Any:
     """The estimator of a skops file that names no type beyond the fixed list and ``trusted``. Raises ArtifactError.
 
-    ``frozen``: where its functions and classes of the fleet are taken from, instead of from today's code under their names.
+    ``frozen``: where its functions and classes of the fleet are taken from, instead of from today's
+    code under their names.
     """
     names = [_renamed(name, frozen) for name in trusted] if frozen else trusted
     allowed = sorted({*TRUSTED, *names})
@@ -220,8 +222,10 @@ def check_deployment(payload: dict[str, Any], deployment: str, cell: Cell) -> No
     said = payload["deployment"]
     if deployment and said and said != deployment:
         raise ArtifactError(
-            f"The {payload['kind']} of {cell} is of deployment {said}, and {deployment} is asked for. Two registries share "
-            "this store, or objects were copied: give each a prefix of its own; maintain writes pointers again."
+            f"The {payload['kind']} of {cell} is of deployment {said}, and {deployment} is asked "
+            f"for. Two registries share "
+            "this store, or objects were copied: give each a prefix of its own; maintain writes "
+            "pointers again."
         )
 
 

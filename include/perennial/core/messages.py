@@ -18,8 +18,10 @@ TO_DO = {
     "blocked": "Blocked cells keep their champions until the blocker is lifted or runs out.",
 }
 TO_DO_LOST = (
-    "Readers that have loaded such a champion keep it while they run. Restore its objects from a backup of the store, or "
-    "trigger retrain_{fleet} for these cells: without a champion that can be read, a challenger is judged as a first model "
+    "Readers that have loaded such a champion keep it while they run. Restore its objects from a "
+    "backup of the store, or "
+    "trigger retrain_{fleet} for these cells: without a champion that can be read, a challenger is "
+    "judged as a first model "
     "is. The audit lists all that is missing or altered."
 )
 LOOK_AT_HELD = "Held batches wait for a person: trigger quarantine_<source>, look, and decide."

@@ -281,7 +281,8 @@ def _left_to_sign(resources: Resources, findings: Findings) -> list[str]:
     for key in sorted({key for key, _ in findings.signed} - {current}):
         manifests, pointers = findings.signed[key, "manifests"], findings.signed[key, "pointers"]
         said.append(
-            f"Key {key} is not the signing key and still signs {manifests} manifests and {pointers} pointers. Before it is "
+            f"Key {key} is not the signing key and still signs {manifests} manifests and "
+            f"{pointers} pointers. Before it is "
             "taken out of the trusted keys: python -m perennial resign."
         )
     if findings.seen["nameless"]:

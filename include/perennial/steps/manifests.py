@@ -86,7 +86,11 @@ def load_fit(
 
 
 def load_fits(
-    store: Store, keys: Sequence[Any], manifest: ManifestRef, trusted: Sequence[str], frozen: Frozen | None = None
+    store: Store,
+    keys: Sequence[Any],
+    manifest: ManifestRef,
+    trusted: Sequence[str],
+    frozen: Frozen | None = None,
 ) -> dict[str, Any]:
     """Both estimators of a version by name; one, where they are the same file. Raises as `load_fit` does."""
     files = read_manifest(store, keys, manifest)["files"]
@@ -117,18 +121,27 @@ def pointer_key(cell: Cell) -> str:
 
 
 def read_pointer(
-    store: Store, keys: Sequence[Any], cell: Cell, deployment: str = "", at_least: tuple[int, int] = NEVER
+    store: Store,
+    keys: Sequence[Any],
+    cell: Cell,
+    deployment: str = "",
+    at_least: tuple[int, int] = NEVER,
 ) -> Pointer:
     """What a cell's pointer says.
 
-    Raises ObjectMissing without a pointer, ArtifactError when it is not signed, another cell's or deployment's, or of before
-    ``at_least``: an old pointer that somebody put back. Where a ``deployment`` is asked for, one that names none is refused.
+    Raises ObjectMissing without a pointer, ArtifactError when it is not signed, another cell's or
+    deployment's, or of before ``at_least``: an old pointer that somebody put back. Where a
+    ``deployment`` is asked for, one that names none is refused.
     """
     return checked_pointer(store.get(pointer_key(cell)), keys, cell, deployment, at_least)
 
 
 def checked_pointer(
-    document: bytes, keys: Sequence[Any], cell: Cell, deployment: str = "", at_least: tuple[int, int] = NEVER
+    document: bytes,
+    keys: Sequence[Any],
+    cell: Cell,
+    deployment: str = "",
+    at_least: tuple[int, int] = NEVER,
 ) -> Pointer:
     """The pointer of a document. Raises ArtifactError as `read_pointer` does."""
     payload = artifacts.verify(document, keys, "pointer")

@@ -28,7 +28,8 @@ from perennial.steps.verifier import Verifier
 logger = logging.getLogger(__name__)
 
 LOST_AND_NOTHING_NEW = (
-    "The champion cannot be read, readers are without a model, and what is there to train on would make this very version "
+    "The champion cannot be read, readers are without a model, and what is there to train on would "
+    "make this very version "
     "again. New rows make another one; or restore its objects from a backup of the store."
 )
 

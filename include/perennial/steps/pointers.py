@@ -12,7 +12,14 @@ from perennial.resources import Resources
 from perennial.shell.database import Connection, connect, fetch, fetch_one
 from perennial.shell.keys import read_private_key, read_public_keys
 from perennial.shell.registry import Deployment, champion_of, deployment_of, raise_generation
-from perennial.steps.manifests import ManifestRef, Mark, Pointer, checked_pointer, manifest_of, pointer_key
+from perennial.steps.manifests import (
+    ManifestRef,
+    Mark,
+    Pointer,
+    checked_pointer,
+    manifest_of,
+    pointer_key,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +50,15 @@ def put_pointer(resources: Resources, deployment: Deployment, manifest: Manifest
 def current_deployment(database: Connection, found: Pointer | None) -> Deployment:
     """The deployment as it stands; in a generation of its own where a signed pointer of it shows that releases were lost.
 
-    A pointer never leads: one that names a release which the registry does not know, or a later generation, was written by
-    this registry before it was restored or failed over. Readers may have followed it, and follow a later generation only.
+    A pointer never leads: one that names a release which the registry does not know, or a later
+    generation, was written by this registry before it was restored or failed over. Readers may have
+    followed it, and follow a later generation only.
     """
     deployment = deployment_of(database)
     if found is not None and found.manifest.deployment not in ("", deployment.id):
         logger.error(
-            "The pointer of %s was of deployment %s, this is %s: another registry writes to this store, or objects were copied. "
+            "The pointer of %s was of deployment %s, this is %s: another registry writes to this "
+            "store, or objects were copied. "
             "Give each a store of its own.",
             found.manifest.cell,
             found.manifest.deployment,
@@ -90,7 +99,8 @@ def begin_generation(resources: Resources, catalog: Catalog, reason: str, is_cop
 def repair_pointers(resources: Resources, catalog: Catalog) -> int:
     """Rewrite every pointer that is not that of its cell's last release; returns how many.
 
-    One that is missing, altered, behind, of another deployment, of before deployments had names, or of an earlier generation.
+    One that is missing, altered, behind, of another deployment, of before deployments had names, or
+    of an earlier generation.
     """
     models = [model for specs in catalog.fleets.values() for model in specs.models]
     database = connect(resources.database)
@@ -102,11 +112,16 @@ def repair_pointers(resources: Resources, catalog: Catalog) -> int:
 
 
 def bring_into_step(
-    resources: Resources, database: Connection, cells: Iterable[Cell], signed_by: str = "", also: Sequence[Any] = ()
+    resources: Resources,
+    database: Connection,
+    cells: Iterable[Cell],
+    signed_by: str = "",
+    also: Sequence[Any] = (),
 ) -> list[Cell]:
     """Rewrite the pointers of some cells that are not right; ``signed_by``: and those that another key has signed.
 
-    ``also``: further keys by which a pointer is believed, to see what it names. Returns the cells whose pointer was wrong.
+    ``also``: further keys by which a pointer is believed, to see what it names. Returns the cells
+    whose pointer was wrong.
     """
     keys = (*read_public_keys(resources.public_keys), *also)
     repaired = [cell for cell in sorted(set(cells)) if _repaired(resources, database, keys, cell, signed_by)]

@@ -72,7 +72,8 @@ def _check_code_is_kept(blobs: Iterable[bytes], package: str, cell: Cell) -> Non
     strangers = sorted({name for data in blobs for name in artifacts.unfrozen_types(data, package)})
     if strangers:
         raise ArtifactError(
-            f"The artifact of {cell} names {', '.join(strangers)}, which no recipe keeps: whoever edits it would change a "
+            f"The artifact of {cell} names {', '.join(strangers)}, which no recipe keeps: whoever "
+            f"edits it would change a "
             f"champion in force. Move it into {package}, or into a package that is installed."
         )
 
@@ -89,12 +90,18 @@ def put_manifest(resources: Resources, payload: dict[str, Any]) -> tuple[Manifes
 
 
 def commit_artifact(
-    resources: Resources, database: Connection, verifier: Verifier, model: Model, cell: Cell, challenger: Challenger
+    resources: Resources,
+    database: Connection,
+    verifier: Verifier,
+    model: Model,
+    cell: Cell,
+    challenger: Challenger,
 ) -> ManifestRef:
     """Store, verify in another process, and record a challenger's artifact; returns the one on record, verified.
 
-    The first artifact recorded for a version wins, while it passes; another one is an orphan. One that fails is replaced, if
-    no release names the version. Raises ArtifactError when what was read back does not predict what the fits in memory do.
+    The first artifact recorded for a version wins, while it passes; another one is an orphan. One
+    that fails is replaced, if no release names the version. Raises ArtifactError when what was read
+    back does not predict what the fits in memory do.
     """
     recorded = _recorded(database, cell, challenger.version)
     failure = _failure(verifier, recorded, model, challenger) if recorded else None

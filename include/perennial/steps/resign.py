@@ -37,9 +37,10 @@ class Signing:
 def resign(resources: Resources, former: Sequence[Path] = ()) -> Resigned:
     """Sign every manifest in force and every pointer by the signing key, where another key has signed it.
 
-    A manifest is signed again only if it is, byte by byte, the one on record, is of that version and recipe, and bears the
-    signature of a trusted key or of one in the ``former`` files; then the registry names the new one. What fails is named and
-    left. Running it again signs nothing twice. Raises SettingsError when the signing key is not among the trusted ones.
+    A manifest is signed again only if it is, byte by byte, the one on record, is of that version
+    and recipe, and bears the signature of a trusted key or of one in the ``former`` files; then the
+    registry names the new one. What fails is named and left. Running it again signs nothing twice.
+    Raises SettingsError when the signing key is not among the trusted ones.
     """
     signing, done = _signing(resources, former), Resigned()
     database = connect(resources.database)
@@ -61,7 +62,8 @@ def _signing(resources: Resources, former: Sequence[Path]) -> Signing:
     current = artifacts.key_id(read_private_key(resources.signing_key).public_key())
     if current not in map(artifacts.key_id, trusted):
         raise SettingsError(
-            f"The signing key {current} is not among the trusted keys of {resources.public_keys}. Add its public key there and "
+            f"The signing key {current} is not among the trusted keys of {resources.public_keys}. "
+            f"Add its public key there and "
             "deploy it to readers and workers first: what it signs would not be believed."
         )
     others = [key for path in former for key in read_public_keys(path)]

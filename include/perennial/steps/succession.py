@@ -1,7 +1,8 @@
 """Succession: what becomes of a cell whose champion is lost, that is whose artifact is missing or altered.
 
-A champion that is there and cannot be loaded, for its key is not trusted, a type is not named or a library is another one, is
-not lost: that is mended where the reader is deployed, and its cell fails and says so.
+A champion that is there and cannot be loaded, for its key is not trusted, a type is not named or a
+library is another one, is not lost: that is mended where the reader is deployed, and its cell fails
+and says so.
 """
 
 import logging
@@ -13,7 +14,14 @@ from typing import Any
 from perennial.catalog import Catalog
 from perennial.cell import Cell
 from perennial.core.messages import Loss
-from perennial.errors import ArtifactAltered, ArtifactError, ObjectMissing, RecipeMissing, StaleVerdict, StoreError
+from perennial.errors import (
+    ArtifactAltered,
+    ArtifactError,
+    ObjectMissing,
+    RecipeMissing,
+    StaleVerdict,
+    StoreError,
+)
 from perennial.recipe import code_of, frozen_of
 from perennial.resources import Resources
 from perennial.shell.database import Connection, connect, fetch, fetch_one
@@ -40,7 +48,14 @@ class Look:
     keys: Sequence[Any]
 
 
-def succeed(resources: Resources, database: Connection, model: Model, cell: Cell, champion: Any, error: Exception) -> Loss:
+def succeed(
+    resources: Resources,
+    database: Connection,
+    model: Model,
+    cell: Cell,
+    champion: Any,
+    error: Exception,
+) -> Loss:
     """Note that a champion is lost, and put the last former one that can be read in force, where there is one.
 
     Raises StaleVerdict when the champion has moved meanwhile.
@@ -51,13 +66,22 @@ def succeed(resources: Resources, database: Connection, model: Model, cell: Cell
         if _serves(resources, model, cell, former):
             reason = f"{what} Version {former.version[:12]} of release {former.seq} takes over."
             seq = fall_back(
-                database, cell, against_seq=champion.seq, lost=champion.version, former=former.version, reason=reason
+                database,
+                cell,
+                against_seq=champion.seq,
+                lost=champion.version,
+                former=former.version,
+                reason=reason,
             )
             write_pointer(resources, database, manifest_of(cell, former), seq)
             logger.error("%s: %s", cell, reason)
             return Loss(cell=cell, what=f"{reason} Readers have a model again.", is_served=True)
     logger.error("%s: %s No former version can be read.", cell, what)
-    return Loss(cell=cell, what=f"{what} No former version can be read: readers are without a model.", is_served=False)
+    return Loss(
+        cell=cell,
+        what=f"{what} No former version can be read: readers are without a model.",
+        is_served=False,
+    )
 
 
 def _serves(resources: Resources, model: Model, cell: Cell, former: Any) -> bool:
@@ -75,8 +99,8 @@ def _serves(resources: Resources, model: Model, cell: Cell, former: Any) -> bool
 def check_champions(resources: Resources, catalog: Catalog) -> dict[str, int]:
     """Load both fits of every champion; where one is lost a former one takes over, or the cell is due. Owners are told.
 
-    Returns how many champions there are, how many cannot be read, and how many of these were replaced by a former one.
-    Each owner is told once a day.
+    Returns how many champions there are, how many cannot be read, and how many of these were
+    replaced by a former one. Each owner is told once a day.
     """
     database = connect(resources.database)
     losses: dict[str, list[Loss]] = defaultdict(list)
@@ -115,7 +139,11 @@ def _loss(look: Look, model: Model, cell: Cell) -> Loss | None:
     except LOST as error:
         return _succeeded(look, model, cell, champion, error)
     except (ArtifactError, RecipeMissing) as error:
-        return Loss(cell=cell, what=f"The champion, release {champion.seq}, cannot be read: {error}", is_served=False)
+        return Loss(
+            cell=cell,
+            what=f"The champion, release {champion.seq}, cannot be read: {error}",
+            is_served=False,
+        )
     note_found(look.database, cell, champion.seq)
     return None
 
