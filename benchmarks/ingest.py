@@ -1,4 +1,5 @@
-"""Ingest of the whole shop: every revision landed and validated, wall time and peak memory.
+"""Ingest of the whole shop: every revision landed and validated, wall time and peak memory. Then one more ingest of files after
+pasts of two lengths.
 
 make bench-ingest
 """
@@ -11,7 +12,9 @@ import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import long_ingest
 from embedded.postgres import Postgres
 from machine import machine
 from perennial.catalog import load_catalog
@@ -72,8 +75,9 @@ def main() -> None:
         answers: multiprocessing.Queue[dict[str, float]] = multiprocessing.get_context("spawn").Queue()
         process = multiprocessing.get_context("fork").Process(target=measure, args=(resources, answers))
         process.start()
-        figures = {**answers.get(), "machine": machine()}
+        figures: dict[str, Any] = {**answers.get(), "machine": machine()}
         process.join()
+        figures["one more ingest"] = list(long_ingest.rows(postgres, folder))
     finally:
         postgres.stop()
         shutil.rmtree(folder, ignore_errors=True)

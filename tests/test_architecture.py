@@ -19,7 +19,7 @@ OUTSIDE = {
     "sqlalchemy", "subprocess", "tempfile", "time", "urllib",
 }  # fmt: skip
 CATCH_ALL = {
-    "catalog.py:load_catalog": "a fleet that cannot be imported must not hide the others",
+    "catalog.py:_load_fleets": "a fleet that cannot be imported must not hide the others",
     "catalog.py:_load_sources": "a source that cannot be imported must not hide the others",
     "catalog.py:_load_fleet": "a model that cannot be imported must not hide the others",
     "catalog.py:_faults_of": "a spec whose values are of a wrong type must not hide the others",
@@ -28,14 +28,14 @@ CATCH_ALL = {
     "steps/land_files.py:_parsed": "whatever a file does to its reader, the others land",
     "authoring.py:_suite_faults": "expectations() is the user's code: all faults are reported at once",
     "steps/document.py:_documented": "a page that cannot be made changes no decision, and is tried again",
-    "steps/validate.py:_concluded": "a validation that cannot run counts as failed, for its batch only",
-    "steps/validate.py:_judged": "a suite that crashes counts as failed, for the batches it crashes on",
-    "steps/validate.py:_validated": "a batch that cannot be read counts as failed, and the others go on",
-    "steps/validate.py:decide": "a suite that cannot be built counts as failed",
+    "steps/validate.py:_conclude_safely": "a validation that cannot run counts as failed, for its batch only",
+    "steps/validate.py:_judge": "a suite that crashes counts as failed, for the batches it crashes on",
+    "steps/validate.py:_validate_turn": "a batch that cannot be read counts as failed, and the others go on",
+    "steps/validate.py:_decide_all": "a suite that cannot be built counts as failed",
     "steps/cell.py:_predicted": "whatever a champion's own code raises, it cannot predict: the challenger is judged alone",
     "steps/tell.py:_tell": "whatever happens to a message, a run's result is its own",
     "steps/train.py:_isolated": "the one place where a cell's error is kept from the others",
-    "steps/worker.py:_trained": "the process answers with its error instead of dying of it",
+    "shell/child.py:_answer": "the process answers with its error instead of dying of it",
     "steps/verifier.py:_answer": "the process answers with its error instead of dying of it",
 }
 BY_HAND = {"hold": "a person's act, not a step's: whatever people hold cells with is to call it"}
@@ -204,7 +204,7 @@ def test_every_query_that_is_used_exists_and_every_query_is_used():
     used = {
         text
         for file in callers
-        for call in calls(file, {"fetch", "fetch_one", "run", "_ask"})
+        for call in calls(file, {"fetch", "fetch_one", "run", "copy_into", "_ask"})
         for text in [node.value for node in call.args if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     }
     own = {name for name in used if re.fullmatch(r"[a-z_]+", name)}

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -56,11 +56,12 @@ class Pidfile:
 
 
 class Postgres:
-    """The server of one data folder."""
+    """The server of one data folder; ``settings`` go before those that every server here is started with."""
 
-    def __init__(self, data: Path, log: Path) -> None:
+    def __init__(self, data: Path, log: Path, settings: Mapping[str, str] | None = None) -> None:
         self.data = data.resolve()
         self.log = log
+        self.settings = {**_SETTINGS, **(settings or {})}
         self._account = _account()
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -159,7 +160,7 @@ class Postgres:
 
     def _spawn(self) -> None:
         command = self._command("postgres", "-D", str(self.data), "-k", str(self._make_socket_folder()), "-p", str(PORT))
-        command += [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        command += [part for name, value in self.settings.items() for part in ("-c", f"{name}={value}")]
         with signals.deferred(), fresh_log(self.log) as log:
             self._child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, cwd="/"

@@ -149,16 +149,21 @@ def _ingest(example: Example, stack: Stack, console: Console) -> None:
 
 def _await_plan(example: Example, stack: Stack) -> str:
     """The id of a run whose plan covers what is accepted now."""
-    accepted = _ask(stack, "as_of", source=example.source)[0].as_of
+    accepted = {row.country: row.as_of for row in _ask(stack, "as_of", source=example.source)}
     deadline = time.monotonic() + WAKE_SECONDS
     while time.monotonic() < deadline:
         stack.check()
         newest = next(iter(_ask(stack, "newest_run", fleet=example.fleet)), None)
-        seen = newest.as_of.get(example.source) if newest else None
-        if newest and seen and datetime.fromisoformat(seen) >= accepted:
+        seen = newest.as_of.get(example.source, {}) if newest else {}
+        if newest and accepted and _covers(seen, accepted):
             return str(newest.id)
         time.sleep(POLL_SECONDS)
     raise EmbeddedError(f"retrain_{example.fleet} did not wake up within {WAKE_SECONDS} s. Look at {stack.url}, under Dags.")
+
+
+def _covers(seen: dict[str, str], accepted: dict[str, datetime]) -> bool:
+    """Whether a plan's data times, in ISO 8601 by country, reach all that is accepted."""
+    return all(country in seen and datetime.fromisoformat(seen[country]) >= moment for country, moment in accepted.items())
 
 
 def _await_end(example: Example, stack: Stack, run_id: str, console: Console) -> str:

@@ -10,11 +10,12 @@ from typing import Any
 
 from perennial.catalog import Catalog, FleetSpecs, load_catalog
 from perennial.cell import Cell
+from perennial.claims import is_name
 from perennial.errors import ArtifactError, Fault, RecipeMissing, RequestError, RulesBroken, SpecError
 from perennial.recipe import code_of, fleet_package, recipe_of
 from perennial.resources import Resources
 from perennial.settings import key_file, setting
-from perennial.spec import NAME, Fleet, Model, Source
+from perennial.spec import Fleet, Model, Source
 
 HEAVY = ("pandas", "sklearn", "great_expectations", "skops", "boto3", "psycopg2")
 
@@ -103,12 +104,28 @@ def _suite_faults(source: Source) -> list[Fault]:
     """What is wrong with a source's expectations, found by building their suite."""
     from perennial.core.expectations import Suite
 
+    where = _line_of(source.expectations) or source.where
     try:
-        Suite(source, datetime.now(UTC))
+        suite = Suite(source, datetime.now(UTC))
     except Exception as error:
         what = f"expectations() cannot be used: {type(error).__name__}: {error}"
-        return [Fault(where=source.where, what=what.rstrip("."), fix="Mend expectations().")]
-    return []
+        return [Fault(where=where, what=what.rstrip("."), fix="Correct expectations().")]
+    strangers = [(rule, set(rule.columns) - set(suite.columns)) for rule in suite.rules]
+    return [
+        Fault(
+            where=where,
+            what=f"{rule.name} looks at {', '.join(sorted(missing))}, which columns does not declare",
+            fix="Declare the column, or correct expectations().",
+        )
+        for rule, missing in strangers
+        if missing
+    ]
+
+
+def _line_of(function: Any) -> str:
+    """``file:line`` of a function; empty where it was not written in Python."""
+    code = getattr(function, "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else ""
 
 
 def _address_faults(catalog: Catalog) -> list[Fault]:
@@ -136,7 +153,7 @@ def new_model(include: Path, fleet: str, name: str, source: str) -> str:
     catalog.fleet(fleet)
     spec = catalog.source(source)
     path = include / "models" / fleet / f"{name}.py"
-    if NAME.fullmatch(name) is None:
+    if not is_name(name):
         raise RequestError(f"{name!r} is no model name. Use lower case, digits and _.")
     if path.exists():
         raise RequestError(f"{path} exists already. Choose another name.")

@@ -5,14 +5,15 @@ import pkgutil
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any, TypeVar
 
 from perennial.cell import Cell
+from perennial.claims import is_name, is_pattern, is_tuple_of, matches
 from perennial.errors import Fault, RequestError, SpecError
 from perennial.settings import spec_package
-from perennial.spec import NAME, Fleet, Model, Owner, Source
+from perennial.spec import COUNTRY, Fleet, Model, Owner, Source
 
 T = TypeVar("T")
 S = TypeVar("S", Fleet, Model, Source)
@@ -87,31 +88,52 @@ def load_catalog(models: str | None = None, sources: str | None = None) -> Catal
     """
     models = models or spec_package("PERENNIAL_MODELS", "models")
     sources = sources or spec_package("PERENNIAL_SOURCES", "sources")
-    found, source_faults = _load_sources(sources)
-    fleets, fleet_faults = {}, []
-    for name in _submodules(models):
-        try:
-            package = importlib.import_module(f"{models}.{name}")
-            fleet = _one_fleet(package)
-        except Exception as error:
-            fleet_faults.append(_import_fault(f"{models}.{name}", error))
-            continue
-        if fleet.name in fleets:
-            fleet_faults.append(_used_twice(fleet, "fleets"))
-            continue
-        fleet_faults += _faults_of(fleet, Fleet.faults)
-        if _has_a_dag(fleet):
-            fleets[fleet.name] = _load_fleet(package, fleet, found)
+    declared, fleet_faults = _load_fleets(models)
+    patterns = {COUNTRY.pattern, *(fleet.country_pattern for _, fleet in declared)}
+    found, source_faults = _load_sources(sources, patterns)
+    fleets = {fleet.name: _load_fleet(package, fleet, found) for package, fleet in declared}
     return Catalog(fleets=_with_unique_names(fleets), sources=found, faults=(*source_faults, *fleet_faults))
+
+
+def _load_fleets(package: str) -> tuple[list[tuple[ModuleType, Fleet]], list[Fault]]:
+    """The fleets that a DAG can be made of, each with its package; and the faults of all."""
+    found: dict[str, tuple[ModuleType, Fleet]] = {}
+    faults: list[Fault] = []
+    for name in _submodules(package):
+        try:
+            module = importlib.import_module(f"{package}.{name}")
+            fleet = _one_fleet(module)
+        except Exception as error:
+            faults.append(_import_fault(f"{package}.{name}", error))
+            continue
+        own = _faults_of(fleet, Fleet.faults)
+        if not own and fleet.name in found:
+            own = (_used_twice(fleet, "fleets"),)
+        elif _has_a_dag(fleet) and fleet.name not in found:
+            found[fleet.name] = (module, _with_usable_settings(fleet))
+        faults += own
+    return list(found.values()), faults
 
 
 def _has_a_dag(fleet: Fleet) -> bool:
     """Whether a DAG can be made of it. One that cannot must not take the DAGs of the others with it."""
-    has_name = isinstance(fleet.name, str) and NAME.fullmatch(fleet.name) is not None
-    return has_name and isinstance(fleet.owner, Owner) and isinstance(fleet.countries, tuple)
+    has_owner = isinstance(fleet.owner, Owner) and not fleet.owner.faults(fleet.where)
+    return is_name(fleet.name) and has_owner and is_tuple_of(fleet.countries, str)
 
 
-def _load_sources(package: str) -> tuple[dict[str, Source], list[Fault]]:
+def _with_usable_settings(fleet: Fleet) -> Fleet:
+    """The fleet, with defaults for settings that cannot be used: they are faults, and its models run on."""
+    plain = Fleet(name=fleet.name, owner=fleet.owner, countries=("GB",), where=fleet.where)
+    unusable = {}
+    for name in ("schedule", "workers", "failure_limit", "country_pattern"):
+        is_country = name == "country_pattern"  # a code that it does not match is another fault
+        value = getattr(fleet, name)
+        if not (is_pattern(value) if is_country else not replace(plain, **{name: value}).faults()):
+            unusable[name] = getattr(plain, name)
+    return replace(fleet, **unusable)
+
+
+def _load_sources(package: str, patterns: set[str]) -> tuple[dict[str, Source], list[Fault]]:
     found: dict[str, Source] = {}
     faults: list[Fault] = []
     for name in _submodules(package):
@@ -121,13 +143,25 @@ def _load_sources(package: str) -> tuple[dict[str, Source], list[Fault]]:
             faults.append(_import_fault(f"{package}.{name}", error))
             continue
         for source in specs:
-            own = _faults_of(source, type(source).faults)
+            own = _faults_of(source, type(source).faults) or tuple(_wrong_codes(source, patterns))
             if not own and found.get(source.name, source) is not source:
                 own = (_used_twice(source, "sources"),)
             faults += own
             if not own:
                 found[source.name] = source
     return found, faults
+
+
+def _wrong_codes(source: Source, patterns: set[str]) -> Iterator[Fault]:
+    """Codes that no fleet can have: each is of the form of ISO 3166-1 alpha-2, or of some fleet's own."""
+    codes = set(source.countries.values())
+    wrong = sorted(code for code in codes if not any(matches(each, code) for each in patterns))
+    if wrong:
+        yield Fault(
+            where=source.where,
+            what=f"no country codes: {', '.join(wrong)}",
+            fix="Use ISO 3166-1 alpha-2, or set country_pattern in the fleet that reads the source.",
+        )
 
 
 def _load_fleet(package: ModuleType, fleet: Fleet, sources: dict[str, Source]) -> FleetSpecs:
@@ -139,20 +173,22 @@ def _load_fleet(package: ModuleType, fleet: Fleet, sources: dict[str, Source]) -
         except Exception as error:
             fault = _import_fault(f"{package.__name__}.{name}", error)
             refused[name] = RefusedSpec(name=name, countries=fleet.countries, faults=(fault,))
-    counts = Counter(model.name for model in found.values())
+    counts = Counter(str(model.name) for model in found.values())
     for model in found.values():
         faults = (*_faults_of(model, Model.faults), *_faults_of(model, _faults_in_fleet, fleet, sources))
-        if counts[model.name] > 1:
+        if counts[str(model.name)] > 1:
             faults = (*faults, _used_twice(model, "models"))
         if faults:
-            refused[model.name] = _refused(model, fleet, faults, refused.get(model.name))
+            name = str(model.name)
+            refused[name] = _refused(model, fleet, faults, refused.get(name))
         else:
             models[model.name] = model
     return FleetSpecs(fleet=fleet, models=models, refused=refused)
 
 
 def _refused(model: Model, fleet: Fleet, faults: tuple[Fault, ...], namesake: RefusedSpec | None) -> RefusedSpec:
-    known = tuple(country for country in fleet.countries if country in (model.countries or ()))
+    named = model.countries if isinstance(model.countries, tuple) else ()
+    known = tuple(country for country in fleet.countries if country in named)
     return RefusedSpec(
         name=str(model.name), countries=known or fleet.countries, faults=(*(namesake.faults if namesake else ()), *faults)
     )
@@ -172,26 +208,33 @@ def _used_twice(spec: Fleet | Model | Source, kind: str) -> Fault:
 
 
 def _faults_in_fleet(model: Model, fleet: Fleet, sources: dict[str, Source]) -> Iterator[Fault]:
-    strangers = [country for country in model.countries or () if country not in fleet.countries]
+    countries = model.countries if is_tuple_of(model.countries, str) else ()
+    strangers = [country for country in countries if country not in fleet.countries]
     if strangers:
         yield Fault(
             where=model.where,
             what=f"fleet {fleet.name} has no country {', '.join(strangers)}",
             fix=f"Use some of {', '.join(fleet.countries)}, or add it to the fleet's countries.",
         )
-    if model.source not in sources:
+    if not isinstance(model.source, str) or model.source not in sources:
         yield Fault(
             where=model.where,
             what=f"there is no healthy source {model.source!r}",
             fix=f"Use one of {', '.join(sources)}, or mend its file in include/sources.",
         )
         return
-    known = {column.name for column in sources[model.source].columns}
-    missing = [column for column in model.columns if column not in known]
+    yield from _faults_of_source(model, sources[model.source])
+
+
+def _faults_of_source(model: Model, source: Source) -> Iterator[Fault]:
+    """What a model asks for and its source does not have."""
+    known = {column.name for column in source.columns}
+    columns = model.columns if is_tuple_of(model.columns, str) else ()
+    missing = [column for column in columns if column not in known]
     if missing:
         yield Fault(
             where=model.where,
-            what=f"source {model.source} has no column {', '.join(missing)}",
+            what=f"source {source.name} has no column {', '.join(missing)}",
             fix=f"Use some of {', '.join(sorted(known))}.",
         )
 

@@ -72,7 +72,7 @@ class RegistryError(PerennialError):
 
 
 class StaleVerdict(PerennialError):
-    """The champion has moved since the challenger was judged."""
+    """The champion, or what is read of the source, has changed since the challenger was judged."""
 
 
 class Blocked(PerennialError):

@@ -1,21 +1,25 @@
 """A recipe's identity: a hash over the normalised code and parameters of what makes a fitted model what it is.
 
-The text behind the hash is a module of its own: the functions, the constants and functions of the fleet that they use,
-and the imports those need. ``make freeze`` writes that text to the fleet's ``_past`` folder.
+The text behind the hash is a module of its own: the functions, the constants and functions of the deployed tree that they
+use, of the fleet's package or of another, and the imports those need. Installed libraries and Perennial itself are imported.
+``make freeze`` writes that text to the fleet's ``_past`` folder.
 """
 
 import ast
 import builtins
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import json
 import pkgutil
 import re
+import symtable
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import PurePath
 from types import ModuleType
 from typing import Any
 
@@ -24,6 +28,8 @@ from perennial.spec import Model
 
 ROOTS = ("examples", "features", "estimator")
 ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
+INSTALLED = {"site-packages", "dist-packages"}
+NAMESPACE = ast.ImportFrom(module="types", names=[ast.alias(name="SimpleNamespace")], level=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,19 +129,26 @@ def fleet_package(model: Model) -> str:
 
 
 class _Collector:
-    """Follows names from a model's functions through the modules of its fleet."""
+    """Follows names from a model's functions through the modules of its fleet, and others of the deployed tree.
+
+    A module of another package that is used as ``common.clean`` becomes a namespace of what is used of it.
+    """
 
     def __init__(self, model: Model) -> None:
         self.model = model
         self.package = fleet_package(model)
         self.found: dict[str, ast.stmt] = {}
+        self.namespaces: dict[str, tuple[str, set[str]]] = {}
         self.trees: dict[str, dict[str, ast.stmt]] = {}
 
     def collect(self) -> list[ast.stmt]:
         """Every statement of the recipe, imports first, each after what it uses."""
-        for root in ROOTS:
-            function = getattr(self.model, root)
-            self._add(function.__name__, function.__module__, alias=root)
+        known = -1
+        while known < self._used_of_namespaces():  # once more, with all that is used of each namespace
+            known, self.found = self._used_of_namespaces(), {}
+            for root in ROOTS:
+                function = getattr(self.model, root)
+                self._add(function.__name__, function.__module__, alias=root)
         imports = [node for node in self.found.values() if isinstance(node, ast.Import | ast.ImportFrom)]
         return imports + [node for node in self.found.values() if node not in imports]
 
@@ -145,7 +158,7 @@ class _Collector:
             if alias is not None or not hasattr(builtins, name):
                 self._refuse(f"{name} is not defined at the top level of {module}", "Define it there, by name.")
             return
-        if isinstance(node, ast.ImportFrom) and self._in_fleet(node.module):
+        if isinstance(node, ast.ImportFrom) and self._is_followed_by_name(node, name, module):
             original = next(item.name for item in node.names if (item.asname or item.name) == name)
             if original != name:
                 self._refuse(f"{original} is imported as {name}", "Import functions of the fleet by their own name.")
@@ -157,8 +170,50 @@ class _Collector:
         self._keep(name, node, alias)
         for used in _names_used(node):
             if used != name and self._is_of_module(used, module):
-                self._add_once(used, module)
+                self._add_used(used, module, node)
         self.found[name] = self.found.pop(name)  # after what it uses: frozen, it may need that when it is defined
+
+    def _add_used(self, used: str, module: str, user: ast.stmt) -> None:
+        target = self._module_named(used, module)
+        if target is None:
+            self._add_once(used, module)
+        else:
+            self._add_namespace(used, target, _attributes_used(used, user))
+
+    def _add_namespace(self, name: str, target: str, attributes: set[str]) -> None:
+        """What is used of a module under its name: ``name = SimpleNamespace(clean=clean)``."""
+        if not attributes or self.namespaces.setdefault(name, (target, set()))[0] != target:
+            self._refuse(f"module {target} is used as {name}", f"Write from {target} import …, by name.")
+        known = self.namespaces[name][1]
+        if not attributes <= known:
+            self.found.pop(name, None)
+        known |= attributes
+        for attribute in sorted(known):
+            self._add_once(attribute, target)
+        fields = ", ".join(f"{attribute}={attribute}" for attribute in sorted(known))
+        statement = ast.parse(f"{name} = SimpleNamespace({fields})").body[0]
+        self.found["SimpleNamespace"] = NAMESPACE
+        self._keep(name, statement, None)
+
+    def _is_followed_by_name(self, node: ast.ImportFrom, name: str, module: str) -> bool:
+        if self._in_fleet(node.module):
+            return True
+        is_followed = self._is_followed(node.module) and not self._imports_fleet(node)
+        return is_followed and self._module_named(name, module) is None
+
+    def _used_of_namespaces(self) -> int:
+        return sum(len(attributes) for _, attributes in self.namespaces.values())
+
+    def _module_named(self, name: str, module: str) -> str | None:
+        """The module of the deployed tree, outside of the fleet, that a name of a module stands for."""
+        node, bound = self._definitions(module).get(name), vars(sys.modules[module]).get(name)
+        if not isinstance(node, ast.Import | ast.ImportFrom) or not isinstance(bound, ModuleType):
+            return None
+        is_followed = self._is_followed(bound.__name__) and not self._imports_fleet(node)
+        if is_followed and isinstance(node, ast.Import) and node.names[0].asname is None and "." in node.names[0].name:
+            whole = node.names[0].name
+            self._refuse(f"{whole} is imported as a module", f"Write from {whole} import …, by name.")
+        return bound.__name__ if is_followed else None
 
     def _is_of_module(self, name: str, module: str) -> bool:
         if name in self._definitions(module):
@@ -168,7 +223,8 @@ class _Collector:
         return False
 
     def _add_once(self, name: str, module: str) -> None:
-        if name not in self.found or ast.dump(self.found[name]) != ast.dump(self._definitions(module)[name]):
+        node = self._definitions(module).get(name)
+        if name not in self.found or node is None or ast.dump(self.found[name]) != ast.dump(node):
             self._add(name, module)
 
     def _keep(self, name: str, node: ast.stmt, alias: str | None) -> None:
@@ -185,8 +241,11 @@ class _Collector:
         return self.trees[module]
 
     def _refuse_hidden_imports(self, name: str, node: ast.stmt) -> None:
-        if any(self._imports_fleet(part) for part in ast.walk(node)):
-            self._refuse(f"{name} imports from {self.package} inside its body", "Import it at the top of the file.")
+        for part in ast.walk(node):
+            if self._imports_fleet(part):
+                self._refuse(f"{name} imports from {self.package} inside its body", "Import it at the top of the file.")
+            if part is not node and any(self._is_followed(module) for module in _modules_imported(part)):
+                self._refuse(f"{name} imports a module of the tree inside its body", "Import it at the top of the file.")
 
     def _imports_fleet(self, node: ast.AST) -> bool:
         if isinstance(node, ast.Import):
@@ -199,8 +258,30 @@ class _Collector:
     def _in_fleet(self, module: str | None) -> bool:
         return module is not None and (module == self.package or module.startswith(f"{self.package}."))
 
+    def _is_followed(self, module: str | None) -> bool:
+        return module is not None and (self._in_fleet(module) or _is_deployed(module.partition(".")[0]))
+
     def _refuse(self, what: str, fix: str) -> None:
         raise SpecError([Fault(where=self.model.where, what=f"the recipe cannot be read: {what}", fix=fix)])
+
+
+@cache
+def _is_deployed(package: str) -> bool:
+    """Whether a package is part of the deployed tree: no library that is installed, and not Perennial itself."""
+    if package == __package__ or package in sys.stdlib_module_names:
+        return False
+    loaded = sys.modules.get(package)
+    spec = loaded.__spec__ if loaded is not None else importlib.util.find_spec(package)
+    if spec is None:
+        return False
+    places = [spec.origin] if spec.has_location else [*(spec.submodule_search_locations or ())]
+    return bool(places) and not any(INSTALLED & set(PurePath(str(place)).parts) for place in places)
+
+
+def _modules_imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [item.name for item in node.names]
+    return [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
 
 
 def _top_level(tree: ast.Module) -> Iterator[tuple[str, ast.stmt]]:
@@ -223,13 +304,39 @@ def _one_import(node: ast.Import | ast.ImportFrom, item: ast.alias) -> ast.stmt:
 
 
 def _names_used(node: ast.stmt) -> list[str]:
-    """Names a statement reads from its module: arguments and variables of its own are not among them."""
+    """Names a statement reads from its module: arguments and variables of its own are not among them.
+
+    What is loaded and is nowhere an argument or a variable is taken as it stands, so that recorded hashes hold. A name that
+    is one in some inner function, and in another place the module's, is told by Python's own rules.
+    """
     parts = list(ast.walk(node))
     names = [part for part in parts if isinstance(part, ast.Name)]
     own = {part.arg for part in parts if isinstance(part, ast.arg)}
     if isinstance(node, ast.FunctionDef):
         own |= {name.id for name in names if isinstance(name.ctx, ast.Store)}
-    return sorted({name.id for name in names if isinstance(name.ctx, ast.Load)} - own)
+    loaded = {name.id for name in names if isinstance(name.ctx, ast.Load)}
+    return sorted(loaded - own | _globals_read(node))
+
+
+def _globals_read(node: ast.stmt) -> set[str]:
+    """What a statement and the functions inside it look up in their module, by Python's rules of scope."""
+    waiting, found = [symtable.symtable(ast.unparse(node), "recipe", "exec")], set()
+    while waiting:
+        table = waiting.pop()
+        waiting += table.get_children()
+        looks_in_module = table.get_type() in ("module", "class")
+        read = (symbol for symbol in table.get_symbols() if symbol.is_referenced())
+        found |= {symbol.get_name() for symbol in read if looks_in_module or symbol.is_global()}
+    return found
+
+
+def _attributes_used(name: str, node: ast.stmt) -> set[str]:
+    """What a statement uses of a module by its name; nothing where it uses the module as a whole, too."""
+    parts = list(ast.walk(node))
+    owners = [part for part in parts if isinstance(part, ast.Attribute)]
+    used = [part.attr for part in owners if isinstance(part.value, ast.Name) and part.value.id == name]
+    mentions = sum(isinstance(part, ast.Name) and part.id == name for part in parts)
+    return set(used) if len(used) == mentions else set()
 
 
 def _without_docstrings(statement: ast.stmt) -> ast.stmt:

@@ -13,7 +13,8 @@ FROM generate_series(1, %(runs)s) AS run;
 
 INSERT INTO runs (id, fleet, requested, as_of, planned_at, finished_at)
 SELECT id, %(fleet)s, '{"force": false, "dry_run": false, "models": null, "countries": null, "as_of": null}',
-       jsonb_build_object(%(source)s, moment), moment, moment + interval '10 minutes'
+       jsonb_build_object(%(source)s, (SELECT jsonb_object_agg(country, moment) FROM unnest(%(countries)s::text[]) AS country)),
+       moment, moment + interval '10 minutes'
 FROM past_runs;
 
 INSERT INTO recipes (hash, source, parameters)
@@ -40,6 +41,29 @@ SELECT source, country, seq, rows, rows - 5, 5, '{"not null": 5}', event_min, ev
        object_key || '.rejected', sha256, 1000
 FROM batches WHERE source = %(source)s AND seq %% 10 = 3;
 
+INSERT INTO watermarks (source, country, seq, event_max)
+SELECT source, country, seq, event_max FROM readable WHERE source = %(source)s AND state = 'accepted' AND event_max IS NOT NULL;
+
+INSERT INTO batch_days (source, country, day, seq, rows)
+SELECT b.source, b.country, d.key::date, b.seq, d.value::bigint
+FROM batches AS b, jsonb_each_text(b.report -> 'profile' -> 'days') AS d
+WHERE b.source = %(source)s AND b.state = 'accepted';
+
+INSERT INTO days (source, country, day, rows)
+SELECT source, country, day, sum(rows) FROM batch_days WHERE source = %(source)s GROUP BY source, country, day;
+
+INSERT INTO key_filters (source, country, seq, key_types, filter)
+SELECT source, country, seq, 'id int64', decode(repeat('f0', 250), 'hex') FROM batches
+WHERE source = %(source)s AND %(files)s > 0;
+
+-- In each run one file that comes again under its name, and some new ones.
+INSERT INTO files (source, name, revision, state, stamp, modified_at, size, sha256, rows, lower, upper, seen_at, older_at)
+SELECT %(source)s, CASE WHEN file = 0 THEN 'again.csv' ELSE concat('new/', run, '-', file, '.csv') END,
+       CASE WHEN file = 0 THEN run ELSE 1 END, 'landed', 'stamp-' || run, moment, 1000,
+       lpad(concat('file-', run, '-', file), 64, '0'), 10, moment - interval '15 minutes' + file * interval '10 microseconds',
+       moment - interval '15 minutes' + (file + 1) * interval '10 microseconds', moment, moment
+FROM past_runs, generate_series(0, %(files)s) AS file WHERE %(files)s > 0;
+
 INSERT INTO compactions (source, country, first_seq, last_seq, excluded, batches, rows, event_min, event_max, object_key, sha256,
                          size)
 SELECT r.source, r.country, c.first, c.last, coalesce(array_agg(r.seq ORDER BY r.seq) FILTER (WHERE r.state <> 'accepted'), '{}'),
@@ -51,8 +75,8 @@ FROM (SELECT run - 4095 AS first, run AS last FROM past_runs WHERE run %% 4096 =
       UNION ALL SELECT max(run) / 64 * 64 - 63, max(run) / 64 * 64 - 16 FROM past_runs) AS c
 JOIN readable AS r ON r.source = %(source)s AND r.seq BETWEEN c.first AND c.last GROUP BY r.source, r.country, c.first, c.last;
 
-INSERT INTO batch_decisions (source, country, seq, decision, person, reason, overruled)
-SELECT source, country, seq, 'accept', 'Ada', 'looked right', 'volume' FROM batches WHERE source = %(source)s AND seq %% 100 = 7;
+INSERT INTO batch_decisions (source, country, seq, decision, person, reason, overruled, decided_at)
+SELECT source, country, seq, 'accept', 'Ada', 'looked right', 'volume', decided_at FROM batches WHERE source = %(source)s AND seq %% 100 = 7;
 
 INSERT INTO snapshots (id, source, country, last_seq, excluded, window_start, window_end, rows, created_at)
 SELECT lpad('snapshot-' || country || '-' || run, 64, '0'), %(source)s, country, run, '{}', moment - interval '180 days', moment,
@@ -111,3 +135,8 @@ SELECT model, country, 'hold', 'Ada', 'looked odd', now(), 'Ada', now() FROM pas
 
 DROP TABLE past, past_runs, past_cells;
 SET session_replication_role = origin;
+
+INSERT INTO key_indexes (source, made_of) VALUES (%(source)s, '1: id int64');
+INSERT INTO key_places (index_number, key_hash, country)
+SELECT i.number, hashint8extended(key, 0), (%(countries)s::text[])[1 + key %% cardinality(%(countries)s::text[])]
+FROM key_indexes AS i CROSS JOIN generate_series(1, %(runs)s * 200) AS key WHERE i.source = %(source)s;

@@ -23,6 +23,17 @@ WHICH_BATCH = "Its number in its country, as look shows it. Empty: all, to look 
 WHAT_REASON = "Why. Everything but look needs it; it is kept with your name."
 DOCS_DAYS = "How long the page of a decided batch is kept. Those of held batches stay."
 RETRIES = {"retries": 3, "retry_delay": timedelta(seconds=5), "retry_exponential_backoff": 2.0}
+# What never ends blocks the runs behind it. A task that meets its limit is tried again and goes on from what is recorded, so
+# a limit costs little where it was too short. Queries and small files:
+SHORT: dict[str, Any] = {"execution_timeout": timedelta(minutes=15)}
+# Object after object of the store:
+LONG: dict[str, Any] = {"execution_timeout": timedelta(hours=3)}
+# A first landing may read years, and nothing of it is recorded until its end:
+LANDING: dict[str, Any] = {"execution_timeout": timedelta(hours=12)}
+# Batch after batch, each of which has a limit of its own (Checks.time_limit), so only their number makes it long:
+BATCHES: dict[str, Any] = {"execution_timeout": timedelta(hours=6)}
+# Cell after cell, each of which has a limit of its own (Model.time_limit), and thousands of them may take a day:
+CELLS: dict[str, Any] = {"execution_timeout": None}
 
 
 def accepted(source: str) -> Asset:
@@ -45,28 +56,28 @@ def ingest_dag(source: Source, doc: str) -> DAG:
         doc_md=doc,
     )  # fmt: skip
     def ingest() -> None:
-        @task
+        @task(**LANDING)
         def land() -> dict[str, int]:
             """Extract what changed since the cursor, one batch per country."""
             from perennial.steps import ingest
 
             return stepping(ingest.land, catalog().source(name))  # type: ignore[no-any-return]
 
-        @task(trigger_rule="none_failed")
+        @task(trigger_rule="none_failed", **BATCHES)
         def validate() -> dict[str, int]:
             """Accept or quarantine every landed batch."""
             from perennial.steps.validate import validate as step
 
             return stepping(step, catalog().source(name))  # type: ignore[no-any-return]
 
-        @task(trigger_rule="none_failed", outlets=[accepted(name)])
+        @task(trigger_rule="none_failed", outlets=[accepted(name)], **SHORT)
         def announce() -> list[str]:
             """Wake the fleets that read this source."""
             from perennial.steps import ingest
 
             return stepping(ingest.announce, catalog().source(name))  # type: ignore[no-any-return]
 
-        @task
+        @task(**LONG)
         def document() -> dict[str, int]:
             """Make a page of each batch that was decided, and the index."""
             from perennial.steps.document import document as step
@@ -91,14 +102,14 @@ def quarantine_dag(source: Source, doc: str) -> DAG:
         doc_md=doc,
     )  # fmt: skip
     def quarantine() -> None:
-        @task
+        @task(**BATCHES)
         def decide(params: dict[str, Any], dag_run: Any) -> dict[str, Any]:
             """Look at what is kept aside, or do what the form says about it."""
             from perennial.steps.quarantine import carry_out as step
 
             return stepping(step, catalog().source(name), decision_of(params, dag_run))  # type: ignore[no-any-return]
 
-        @task(trigger_rule="none_failed", outlets=[accepted(name)])
+        @task(trigger_rule="none_failed", outlets=[accepted(name)], **SHORT)
         def announce(params: dict[str, Any]) -> list[str]:
             """Wake the fleets that read this source."""
             from perennial.steps.quarantine import announce as step
@@ -119,7 +130,7 @@ def retrain_dag(specs: FleetSpecs, doc: str) -> DAG:
         tags=["perennial", "retrain"], default_args={**RETRIES, "owner": fleet.owner.name}, params=_params(specs), doc_md=doc,
     )  # fmt: skip
     def retrain() -> None:
-        @task
+        @task(**SHORT)
         def plan(params: dict[str, Any], run_id: str, dag_run: Any) -> list[dict[str, int]]:
             """Write down which cells are due; one worker for each that is returned."""
             from perennial.steps.plan import plan as step
@@ -128,21 +139,21 @@ def retrain_dag(specs: FleetSpecs, doc: str) -> DAG:
             made = stepping(step, catalog(), fleet.name, _run_of(fleet.name, run_id), request)
             return [{"worker": number + 1} for number in range(made.workers)]
 
-        @task(map_index_template="worker {{ task.op_kwargs['worker'] }}")
+        @task(map_index_template="worker {{ task.op_kwargs['worker'] }}", **CELLS)
         def train(worker: int, run_id: str) -> dict[str, int]:
             """Take cell after cell of the plan until none is left."""
             from perennial.steps.worker import work as step
 
             return stepping(step, catalog(), _run_of(fleet.name, run_id))  # type: ignore[no-any-return]
 
-        @task(trigger_rule="all_done", outlets=[released(fleet.name)])
+        @task(trigger_rule="all_done", outlets=[released(fleet.name)], **SHORT)
         def announce() -> list[str]:
             """Say which champions moved."""
             from perennial.steps.report import announce as step
 
             return stepping(step, catalog(), fleet.name)  # type: ignore[no-any-return]
 
-        @task(trigger_rule="all_done", retries=0)
+        @task(trigger_rule="all_done", retries=0, **LONG)  # mail relays may be slow, and it is not tried again
         def report(run_id: str) -> dict[str, int]:
             """Say what the run came to and tell the owners; fails when more cells failed than the fleet allows."""
             from perennial.steps.report import report as step
@@ -169,7 +180,7 @@ def maintain_dag(doc: str) -> DAG:
         doc_md=doc,
     )  # fmt: skip
     def maintain() -> None:
-        @task
+        @task(**LONG)
         def clean_history(params: dict[str, Any]) -> None:
             """Delete what Airflow remembers of old runs."""
             from perennial_airflow.history import clean_history as step
@@ -177,21 +188,21 @@ def maintain_dag(doc: str) -> DAG:
             with task_states():
                 step(params["days"])
 
-        @task
+        @task(**LONG)
         def expire_data_docs(params: dict[str, Any]) -> int:
             """Delete the pages of batches that were decided long ago."""
             from perennial.steps.document import expire as step
 
             return stepping(step, list(catalog().sources), params["docs_days"])  # type: ignore[no-any-return]
 
-        @task(trigger_rule="all_done")
+        @task(trigger_rule="all_done", **LONG)
         def repair_pointers() -> int:
             """Bring every pointer into step with its cell's last release."""
             from perennial.steps.pointers import repair_pointers as step
 
             return stepping(step, catalog())  # type: ignore[no-any-return]
 
-        @task
+        @task(**LONG)
         def check_champions() -> dict[str, int]:
             """Load every champion; where one is lost a former one takes over, and its owner is told."""
             from perennial.steps.succession import check_champions as step
@@ -213,7 +224,7 @@ def compact_dag(doc: str) -> DAG:
         max_active_runs=1, tags=["perennial", "maintain"], default_args={**RETRIES, "owner": "perennial"}, doc_md=doc,
     )  # fmt: skip
     def compact() -> None:
-        @task(task_id="compact")
+        @task(task_id="compact", **LONG)
         def put_together() -> dict[str, int]:
             """Put small batches together, and remove what is read no more."""
             from perennial.steps.compact import compact as step

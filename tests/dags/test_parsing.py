@@ -46,6 +46,12 @@ def test_every_task_retries_but_the_report(bag):
     assert {name for name, number in retries.items() if number == 0} == {("retrain", "report")}
 
 
+def test_every_task_has_a_time_limit_but_the_training_whose_cells_have_theirs(bag):
+    unlimited = {(dag.dag_id.split("_")[0], task.task_id) for dag in bag.dags.values() for task in dag.tasks
+                 if task.execution_timeout is None}  # fmt: skip
+    assert unlimited == {("retrain", "train")}
+
+
 def test_no_dag_catches_up(bag):
     assert [dag.dag_id for dag in bag.dags.values() if dag.catchup] == []
 

@@ -180,7 +180,7 @@ def test_cells_of_countries_with_fresh_rows_come_before_those_that_are_only_look
     fed.retrain()
     fed.see("France", range(60, 61))
     fed.ingest()
-    run_id = fed.plan()
+    run_id = fed.plan(force=True)
     fed.sql("UPDATE outcomes SET cost = CASE country WHEN 'FR' THEN 1 ELSE 100 END WHERE run_id = %s", run_id)
     fed.train(run_id)
     order = [row.country for row in fed.sql("SELECT country FROM attempts WHERE run_id = %s ORDER BY started_at", run_id)]

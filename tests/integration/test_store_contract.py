@@ -87,6 +87,21 @@ def test_an_object_that_is_written_again_has_another_stamp(store):
     assert len(set(stamps)) == 3
 
 
+def test_the_entry_of_an_object_is_the_one_a_look_shows(store):
+    for key in ("a/1", "a/10", "a/1/deep" if store.url.startswith("s3:") else "a/2"):
+        store.put(key, key.encode())
+    assert [store.entry("a/1")] == [entry for entry in store.look("a/")[0] if entry.key == "a/1"]
+    for key in ("a", "a/", "a/0", "b"):
+        with pytest.raises(ObjectMissing, match=key):
+            store.entry(key)
+
+
+def test_an_entry_out_of_reach_is_an_error_and_no_missing_object(broken):
+    with pytest.raises(StoreError) as refusal:
+        broken.entry("key")
+    assert not isinstance(refusal.value, ObjectMissing)
+
+
 def test_nothing_outside_of_the_store_is_deleted(store):
     with pytest.raises(StoreError, match="leads out of the store"):
         store.delete("../elsewhere")

@@ -22,6 +22,10 @@ SELECT 'sightings', %s, seq, '2026-01-01'::timestamptz + (seq - 1) * interval '1
 FROM generate_series(1, 2) AS seq
 """
 
+RUN = """
+INSERT INTO perennial.runs (id, fleet, requested, as_of, finished_at) VALUES (%s, 'zoo', '{"dry_run": false}', %s, now())
+"""
+
 
 @pytest.fixture
 def upgraded(new_database, monkeypatch):
@@ -34,6 +38,8 @@ def upgraded(new_database, monkeypatch):
     execute(dsn, "INSERT INTO perennial.cursors VALUES ('sightings', '2026-01-01 02:00Z', %s)", CLOCK)
     execute(dsn, LAND, "GB", "accepted", PASSED, "accepted")
     execute(dsn, LAND, "FR", "landed", "[]", "landed")
+    for number, as_of in enumerate(("{}", '{"sightings": "2026-01-02T00:00:00+00:00"}')):
+        execute(dsn, RUN, f"zoo/run-{number}", as_of)
     assert migrate(dsn)[0] == "0007_quarantine.sql"
     connection = connect(dsn)
     yield connection
@@ -43,14 +49,23 @@ def upgraded(new_database, monkeypatch):
 def test_what_was_accepted_is_read_whole_and_passes_the_audit(upgraded):
     rows = fetch(upgraded, "batches_of", source="sightings", country="GB", last_seq=2, start=CLOCK - 3 * DAY, end=CLOCK)
     assert [(row.rows, row.object_key) for row in rows] == [(10, "k1"), (10, "k2")]
-    assert fetch_one(upgraded, "as_of", source="sightings").as_of == datetime(2026, 1, 2, tzinfo=UTC)
+    assert fetch(upgraded, "as_of", source="sightings") == [("GB", datetime(2026, 1, 2, tzinfo=UTC))]
     assert fetch(upgraded, "audit_quarantine") == []
     (britain, france) = sorted(fetch(upgraded, "audit_balance"), key=lambda row: row.accepted, reverse=True)
     assert (britain.accepted, france.undecided) == (20, 20)
 
 
+def test_a_runs_data_time_is_that_of_each_country(upgraded):
+    told = fetch_one(upgraded, "run_of", id="zoo/run-1").as_of
+    assert told == {"sightings": {"FR": "2026-01-02T00:00:00+00:00", "GB": "2026-01-02T00:00:00+00:00"}}
+    assert fetch_one(upgraded, "run_of", id="zoo/run-0").as_of == {}
+    asked = {"fleet": "zoo", "source": "sightings", "country": "GB"}
+    assert [moment.as_of for moment in fetch(upgraded, "moments_of", **asked)] == [datetime(2026, 1, 2, tzinfo=UTC)]
+
+
 def test_the_chain_of_batches_goes_on(upgraded):
-    facts = {"source": "sightings", "rows": 1, "event_min": CLOCK, "event_max": CLOCK, "object_key": "k", "sha256": "0" * 64}
+    facts = {"source": "sightings", "rows": 1, "event_min": CLOCK, "event_max": CLOCK, "object_key": "k", "sha256": "0" * 64,
+             "is_late": False}  # fmt: skip
     bounds = {"lower": datetime(2026, 1, 1, 2, tzinfo=UTC), "upper": datetime(2026, 1, 1, 3, tzinfo=UTC)}
     assert fetch_one(upgraded, "land_batch", country="GB", size=1, **facts, **bounds).seq == 3
     assert fetch(upgraded, "audit_ledger") == [("sightings", f"batches reach to {MOVED}")]

@@ -121,7 +121,7 @@ def backfill(stack: Stack, first: str, last: str, **conf: Any) -> list[Any]:
     replay._until_ended(stack, look, 120)
     return rows(
         stack,
-        "SELECT r.as_of ->> 'order_lines' AS as_of, o.state FROM runs AS r LEFT JOIN outcomes AS o ON o.run_id = r.id "
+        "SELECT r.as_of -> 'order_lines' ->> 'FR' AS as_of, o.state FROM runs AS r LEFT JOIN outcomes AS o ON o.run_id = r.id "
         f"WHERE r.id LIKE '%backfill\\_\\_{first[:8]}%' ORDER BY 1",
     )
 

@@ -6,6 +6,7 @@ from datetime import datetime
 import pandas as pd
 
 from perennial.core.snapshots import latest_revisions
+from perennial.shell.frames import typed_frame
 from sources.trips import trips
 from worlds.ride_hailing.countries import COUNTRIES, START, Country
 from worlds.ride_hailing.table import as_table
@@ -27,4 +28,4 @@ def day(number: float) -> datetime:
 def rows_of(country: Country, since: datetime, until: datetime) -> pd.DataFrame:
     """Latest revisions of a country's trips as a model sees them, indexed by trip."""
     written = as_table(changes(country, since, until), changed_at=until)
-    return latest_revisions(written.to_pandas(), trips)
+    return latest_revisions(typed_frame(written, {column.name: column for column in trips.columns}), trips)

@@ -53,6 +53,43 @@ def test_expectations_that_cannot_be_used_are_a_fault_of_their_source(tree, chec
     )
 
 
+EXPECTED = SOURCE[SOURCE.index("    return [") : SOURCE.index("sightings = Source(")]
+
+
+@pytest.mark.parametrize(
+    ("returned", "what"),
+    [
+        ("[]", "Source sightings has no expectations. An empty suite lets everything in: add some, or bound a column"),
+        ("None", "expectations() returned NoneType, not a list of expectations"),
+        ("['weight > 0']", "expectations() returned other things than expectations: str"),
+        ("[1 / 0]", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_what_expectations_return_is_looked_at_with_its_file_and_line(tree, checked, returned, what):
+    text = SOURCE.replace(EXPECTED, f"    return {returned}\n\n\n")
+    path = tree.write("sources/sightings.py", text)
+    line = text.splitlines().index("def expectations():") + 1
+    (fault,) = checked()
+    assert fault.startswith(f"{path}:{line}: expectations() cannot be used: ")
+    assert fault.endswith(f"{what}. Correct expectations().")
+
+
+def test_each_expectation_about_a_column_that_is_not_declared_is_a_fault(tree, checked):
+    text = SOURCE.replace('column="weight"', 'column="wieght"')
+    path = tree.write("sources/sightings.py", text)
+    line = text.splitlines().index("def expectations():") + 1
+    asked = ("expect_column_values_to_not_be_null", "expect_column_values_to_be_between")
+    fix = "Declare the column, or correct expectations()."
+    assert checked() == [f"{path}:{line}: {name} looks at wieght, which columns does not declare. {fix}" for name in asked]
+
+
+def test_bounds_of_columns_are_expectations_too(tree, checked):
+    bounded = 'Column("weight", "float64", min_value=0)'
+    text = SOURCE.replace("    expectations=expectations,\n", "").replace('Column("weight", "float64")', bounded)
+    tree.write("sources/sightings.py", text)
+    assert checked() == []
+
+
 def test_a_severity_that_does_not_exist_is_a_fault_of_its_source(tree, checked):
     tree.write("sources/sightings.py", SOURCE.replace("mostly=0.9", 'severity="drop it"'))
     assert any("expectations() cannot be used: ValidationError" in line for line in checked())

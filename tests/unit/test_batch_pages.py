@@ -21,7 +21,7 @@ from perennial.expectations import ExpectColumnPairValuesNegativeToMatchRegex
 PERENNIAL = Path(__file__).parents[2] / "include/perennial"
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 Batch = namedtuple("Batch", "source country seq state reason report rows lower upper event_min event_max object_key landed_at "
-                            "decided_at rejected_rows rejected_key page")  # fmt: skip
+                            "decided_at rejected_rows rejected_key unreadable_rows unreadable_key page")  # fmt: skip
 HOSTILE = "<script>alert('$x')</script>"
 
 
@@ -54,7 +54,7 @@ def batch(*findings, **changes):
         "source": "order_lines", "country": "GB", "seq": 12, "state": verdict.state, "reason": verdict.reason,
         "report": verdict.report({}), "rows": 1000, "lower": MOMENT, "upper": MOMENT, "event_min": None, "event_max": None,
         "object_key": "lake/order_lines/GB/x.parquet", "landed_at": MOMENT, "decided_at": MOMENT, "rejected_rows": None,
-        "rejected_key": None, "page": None,
+        "rejected_key": None, "unreadable_rows": 0, "unreadable_key": None, "page": None,
     }  # fmt: skip
     return Batch(**{**facts, **changes})
 

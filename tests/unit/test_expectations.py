@@ -197,6 +197,12 @@ def test_a_crash_of_a_mere_warning_is_a_warning():
     assert (made.state, "could not be run" in made.reason) == ("accepted", True)
 
 
+def test_a_suite_of_bounds_of_columns_is_none_that_is_empty():
+    columns = (*sightings.columns[:-1], Column("weight", "float64", min_value=0))
+    source = replace(sightings, columns=columns, expectations=list)
+    assert failed(source, {"weight": 1.0}, {"weight": -1.0}) == {"column_values_to_be_between": [1]}
+
+
 def test_an_empty_suite_is_refused():
     with pytest.raises(SourceMismatch, match="Source sightings has no expectations"):
         Suite(replace(sightings, expectations=list), CLOCK)

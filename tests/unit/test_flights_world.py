@@ -83,7 +83,8 @@ def test_a_dropped_file_is_what_the_source_declares(url, cache, tmp_path):
     entries, _ = file_source.look(open_store(url), source)
     assert len(entries) == 2
     open_store(url).get_file(entries[0].key, tmp_path / "file")
-    (table,) = file_source.tables(tmp_path / "file", entries[0].key, source)
+    (reading,) = file_source.tables(tmp_path / "file", entries[0].key, source)
+    table = reading.rows
     assert table.column_names == flights.COLUMNS
     assert table.to_pylist()[0] == {
         "flight_id": 1, "scheduled_at": NOON, "carrier": "UA", "flight": 1545, "origin": "EWR", "dest": "IAH",

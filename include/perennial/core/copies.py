@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from perennial.spec import REMOVED, FileSource, Source
+from perennial.spec import REMOVED, Source
 
 Hashes = npt.NDArray[np.uint64]
 MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -32,6 +32,24 @@ def hashes(table: pa.Table, source: Source) -> Hashes:
     return found
 
 
+def identities(table: pa.Table, source: Source) -> Hashes:
+    """A number per row that rows of the same key and ``changed_at`` share: others may share it, too."""
+    found = np.zeros(table.num_rows, dtype=np.uint64)
+    for name in (*source.key, source.changed_at):
+        values = table[name]
+        bits = _text_bits(values) if pa.types.is_string(values.type) else _bits(values)
+        found = (found ^ bits) * MIX
+        found ^= found >> SHIFT
+    return found
+
+
+def _text_bits(values: pa.ChunkedArray) -> Hashes:
+    coded = values.fill_null("").combine_chunks().dictionary_encode()
+    numbers = pd.util.hash_array(coded.dictionary.to_numpy(zero_copy_only=False).astype(object), categorize=False)
+    found: Hashes = numbers[coded.indices.to_numpy()] if len(numbers) else np.empty(0, dtype=np.uint64)
+    return found
+
+
 def _bits(values: pa.ChunkedArray) -> Hashes:
     kind = values.type
     if pa.types.is_floating(kind):
@@ -49,13 +67,28 @@ def repeated(own: Hashes, earlier: Hashes) -> npt.NDArray[np.int64]:
     return np.flatnonzero(np.isin(own, np.concatenate([shared, earlier])))
 
 
+def shared(numbers: Hashes) -> npt.NDArray[np.int64]:
+    """Positions of the rows that share their number with another one, those that share it beside each other."""
+    ordered = np.sort(numbers)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    if not len(twice):
+        return np.empty(0, dtype=np.int64)
+    found = np.flatnonzero(np.isin(numbers, twice))
+    return found[np.argsort(numbers[found], kind="stable")]
+
+
+def contradictions(rows: pd.DataFrame, source: Source) -> int:
+    """How many rows have the key and ``changed_at`` of another one among them that says otherwise."""
+    said = rows.drop_duplicates()
+    return int(said.duplicated([*source.key, source.changed_at], keep=False).sum())
+
+
 def copies(rows: pd.DataFrame, earlier: pd.DataFrame, source: Source) -> npt.NDArray[np.int64]:
     """Positions of the rows that are copies of others among them or among earlier ones; ``rows`` is indexed by position.
 
-    A row that says that it is removed is none.
+    A row that says that it is removed is none, and has none.
     """
-    if isinstance(source, FileSource):
-        rows = rows[~rows[REMOVED].astype(bool)]
+    rows, earlier = (frame[~frame[REMOVED].astype(bool)] for frame in (rows, earlier))
     both = pd.concat([earlier, rows.sort_index()])
     is_copy = both.duplicated(content(source)).to_numpy()[len(earlier) :]
     found: npt.NDArray[np.int64] = rows.sort_index().index.to_numpy()[is_copy]

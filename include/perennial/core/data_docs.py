@@ -31,6 +31,7 @@ CHECKS = {
     "country": "the country must be known to the source",
     "freshness": "the newest event must not be much older than in earlier batches",
     "max_rejected": "few rows may be rejected, and not all",
+    "readable": "every value must be of its column's type",
     "share": "shares of missing values and of categories must be about as in earlier batches",
     "validation": "the validation must run",
     "volume": "each day must have about as many rows as the same weekdays lately and a year ago",
@@ -175,6 +176,8 @@ def _facts(batch: Any) -> dict[str, str]:
     }
     if batch.rejected_rows:
         facts |= {"Rejected rows": f"{batch.rejected_rows:,}", "Kept aside in": batch.rejected_key}
+    if batch.unreadable_rows:
+        facts |= {"Unreadable rows": f"{batch.unreadable_rows:,}", "Unreadable, kept in": batch.unreadable_key}
     return facts
 
 

@@ -7,6 +7,7 @@ not. It is the validator below ``Batch.validate`` that is asked: that one hashes
 
 import inspect
 import itertools
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -31,6 +32,9 @@ from great_expectations.validator.validator import Validator
 from perennial import expectations as own
 from perennial.errors import SourceMismatch
 from perennial.spec import REJECT_ROW, SEVERITIES, Column, Source
+
+# An ephemeral context says at each start that it has made a folder, for a site that nobody builds.
+logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
 
 Positions = npt.NDArray[np.int64]
 ROW_WISE = (ColumnMapExpectation, ColumnPairMapExpectation, MulticolumnMapExpectation)
@@ -87,11 +91,13 @@ class Suite:
 
     def __init__(self, source: Source, clock: datetime) -> None:
         written = source.expectations()
-        if not written:
-            raise SourceMismatch(f"Source {source.name} has no expectations. An empty suite lets everything in: add some.")
-        faults = [fault for expectation in written for fault in row_wise_faults(expectation)]
+        faults = suite_faults(written)
         if faults:
             raise SourceMismatch(f"Source {source.name}: {'; '.join(faults)}.")
+        if not written and not source.is_bounded:
+            raise SourceMismatch(
+                f"Source {source.name} has no expectations. An empty suite lets everything in: add some, or bound a column."
+            )
         self.columns = tuple(column.name for column in source.columns)
         self.context = gx.get_context(mode="ephemeral")
         self.context.variables.progress_bars = gx.data_context.types.base.ProgressBarsConfig(globally=False)
@@ -129,6 +135,16 @@ class Suite:
 
     def _tallies_of(self, part: pd.DataFrame, start: int, found: dict[int, Any]) -> list[Tally]:
         return [_tally(rule, part, int(start), found.get(number)) for number, rule in enumerate(self.rules)]
+
+
+def suite_faults(written: Any) -> list[str]:
+    """What is wrong with what a source's ``expectations()`` returns, as sentences without their end."""
+    if not isinstance(written, list | tuple):
+        return [f"expectations() returned {type(written).__name__}, not a list of expectations"]
+    strangers = [type(each).__name__ for each in written if not isinstance(each, gxe.Expectation)]
+    if strangers:
+        return [f"expectations() returned other things than expectations: {', '.join(strangers)}"]
+    return [fault for each in written for fault in row_wise_faults(each)]
 
 
 def row_wise_faults(expectation: Any) -> list[str]:

@@ -2,20 +2,23 @@
 
 Differences are measured as effect sizes: at 100,000 rows a test's p-value sees differences that mean nothing, at 200 none.
 A finding needs a deviation that matters, and one beyond what that number of rows scatters by itself.
+
+A surprise holds nobody for good: what a batch was kept aside for and the next one shows, too, is how the country looks now.
 """
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from perennial.core.findings import Finding
+from perennial.core.findings import Finding, Subject
 from perennial.core.removals import present
 from perennial.spec import QUARANTINE_BATCH, WARN, Checks, Source
 
@@ -27,6 +30,12 @@ LEAST_WEEKS, LEAST_GROUPS, LEAST_ROWS = 3, 3, 100
 SIGMAS = 4.0  # of the scatter that the number of rows explains; rows come in clusters, which scatter more
 LEAST_WAIT = timedelta(hours=1)
 SHOWN = 3
+HARMFUL = ("volume", "scale")  # what is read before a person has looked does harm that waiting does not
+TIME_TO_LOOK = timedelta(days=1)
+BINS_PER_DECADE, DECADES, SAMPLE = 5, 12, 4_000
+QUARTILES = (0.25, 0.5, 0.75)
+SURPRISES = ("volume", "share", "scale", "freshness")
+Group = list[Mapping[str, Any]]
 EPOCH = date(1970, 1, 1)
 DAY_IN_MICROSECONDS = 86_400_000_000
 
@@ -34,11 +43,23 @@ DAY_IN_MICROSECONDS = 86_400_000_000
 @dataclass(frozen=True, kw_only=True)
 class Past:
     """What a country's accepted batches looked like. ``batches``: (upper, profile), the newest first; ``days``: rows by the
-    day of their event, around the days that are asked about; ``since``: the day of the first event."""
+    day of their event, around the days that are asked about; ``since``: the day of the first event; ``held``: what is kept
+    aside since the last of them as a surprise, the newest first."""
 
     batches: tuple[tuple[datetime, Mapping[str, Any]], ...] = ()
     days: Mapping[date, int] = field(default_factory=dict)
     since: date | None = None
+    held: tuple["Held", ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """A batch that is kept aside for surprises alone: it differs from its past, and breaks no rule."""
+
+    seq: int
+    upper: datetime
+    profile: Mapping[str, Any]
+    surprises: frozenset[Subject]
 
 
 class Profiler:
@@ -53,6 +74,7 @@ class Profiler:
         self.nulls: Counter[str] = Counter()
         categorical = [each.name for each in source.columns if each.value_set or each.is_category or each.type == "bool"]
         self.categories: dict[str, Counter[str]] = {name: Counter() for name in (*categorical, source.country)}
+        self.scales: dict[str, Counter[int]] = {name: Counter() for name in _measured(source) if name not in self.categories}
 
     def add(self, table: pa.Table) -> None:
         """Look at some more rows, less removed ones."""
@@ -63,14 +85,17 @@ class Profiler:
         self._add_days(table[self.event_time].drop_null())
         for name in [*self.categories]:
             self._add_categories(name, table[name])
+        for name, counts in self.scales.items():
+            counts.update(_bins(table[name]))
 
     def profile(self) -> dict[str, Any]:
-        """What is kept: rows, rows by day and by category, missing values, the newest event."""
+        """What is kept: rows, rows by day, by category and by size of numbers, missing values, the newest event."""
         return {
             "rows": self.rows,
             "days": {day.isoformat(): number for day, number in sorted(self.days.items())},
             "nulls": dict(self.nulls),
             "categories": {name: dict(counts) for name, counts in self.categories.items()},
+            "scales": {name: {str(bin): counts[bin] for bin in sorted(counts)} for name, counts in self.scales.items()},
             "newest": self.newest.isoformat() if self.newest else None,
         }
 
@@ -78,7 +103,7 @@ class Profiler:
         if not len(moments):
             return
         micros = moments.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy()
-        days, numbers = np.unique(micros // DAY_IN_MICROSECONDS, return_counts=True)
+        days, numbers = _counted(micros // DAY_IN_MICROSECONDS)
         for day, number in zip(days.tolist(), numbers.tolist(), strict=True):
             self.days[_day(day)] += number
         newest = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=int(micros.max()))
@@ -91,6 +116,31 @@ class Profiler:
             if len(self.categories[name]) <= MANY:
                 return
         del self.categories[name]  # too many values to be categories
+
+
+def _counted(days: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The days there are, and how often: without sorting them, where they lie close together."""
+    first, last = int(days.min()), int(days.max())
+    if last - first > len(days) + SAMPLE:
+        return np.unique(days, return_counts=True)
+    counts = np.bincount(days - first)
+    found = np.flatnonzero(counts)
+    return found + first, counts[found]
+
+
+def _measured(source: Source) -> list[str]:
+    """The columns whose numbers have a size: those of a key only count."""
+    return [each.name for each in source.columns if each.type in ("int64", "float64") and each.name not in source.key]
+
+
+def _bins(values: pa.ChunkedArray) -> dict[int, int]:
+    """How many values have which order of magnitude, in fifths of decades; of many rows every so manieth is looked at."""
+    step = len(values) // SAMPLE + 1
+    numbers = np.abs(values.take(pa.array(np.arange(0, len(values), step))).cast(pa.float64()).drop_null().to_numpy())
+    numbers = numbers[np.isfinite(numbers) & (numbers > 0)]
+    bins = np.floor(np.log10(numbers).clip(-DECADES, DECADES) * BINS_PER_DECADE).astype(np.int64)
+    found, counts = np.unique(bins, return_counts=True)
+    return dict(zip(found.tolist(), (counts * step).tolist(), strict=True))
 
 
 def _day(number: int) -> date:
@@ -110,10 +160,59 @@ def days_to_ask(profile: Mapping[str, Any], before: Iterable[Mapping[str, Any]])
 
 
 def compare(profile: Mapping[str, Any], upper: datetime, past: Past, checks: Checks) -> list[Finding]:
-    """What is unusual in a batch's profile for its country. Nothing is, where the past is too short to say."""
-    found = [_volume(profile, past, checks)]
-    found += _shares(profile, past, checks)
-    found.append(_freshness(profile, upper, past, checks))
+    """What is unusual in a batch's profile for its country. Nothing is, where the past is too short to say.
+
+    What batches before it are kept aside for holds it no more where they and it are alike: findings then ``confirm``. Harmful
+    are confirmed only after a day, by what people have had the time to look at.
+    """
+    found = _compared(profile, upper, past, (), checks)
+    looked_at = tuple(held for held in past.held if upper - held.upper >= TIME_TO_LOOK)
+    for harmful, held in ((False, past.held), (True, looked_at)):
+        if held and any(finding.holds for finding in found):
+            still = {finding.subject for finding in _compared(profile, upper, past, held, checks) if finding.holds}
+            found = [
+                _confirming(finding)
+                if finding.holds and (finding.expectation in HARMFUL) == harmful and finding.subject not in still
+                else finding
+                for finding in found
+            ]
+    return found
+
+
+def confirmed(found: Iterable[Finding], past: Past) -> list[Held]:
+    """The batches that are kept aside for nothing but what findings confirm."""
+    subjects = {finding.subject for finding in found if finding.confirms}
+    return [held for held in past.held if held.surprises and held.surprises <= subjects]
+
+
+def surprises(findings: Iterable[Mapping[str, Any]]) -> frozenset[Subject]:
+    """What a batch with these findings, as they are kept, is kept aside for; nothing, where it is not for surprises alone."""
+    holding = [each for each in findings if not each["success"] and each["severity"] == QUARANTINE_BATCH]
+    if any(each["expectation"] not in SURPRISES for each in holding):
+        return frozenset()
+    return frozenset((each["expectation"], tuple(each["columns"])) for each in holding)
+
+
+def last_telling(before: Iterable[Any]) -> int:
+    """The ``seq`` of the last accepted batch (``seq``, ``profile``) with enough rows to say how things are; 0 without one."""
+    return max((row.seq for row in before if row.profile and row.profile["rows"] >= LEAST_ROWS), default=0)
+
+
+def _confirming(finding: Finding) -> Finding:
+    text = f"{finding}, and likewise in the batch before, which was kept aside: so it is now"
+    return replace(finding, severity=WARN, text=text, confirms=True)
+
+
+def _compared(
+    profile: Mapping[str, Any], upper: datetime, past: Past, held: Sequence[Held], checks: Checks
+) -> list[Finding]:  # fmt: skip
+    """What is unusual, where some batches that are kept aside belong to the past, too."""
+    groups = _groups([earlier for _, earlier in past.batches], profile["rows"])
+    if groups:
+        groups = [*([each.profile] for each in held if each.profile["rows"]), *groups]
+    known = replace(past, batches=(*((each.upper, each.profile) for each in held), *past.batches))
+    found = [_volume(profile, known, checks), *_shares(profile, groups, checks), *_scales(profile, groups, checks)]
+    found.append(_freshness(profile, upper, known, checks))
     return [finding for finding in found if finding is not None]
 
 
@@ -177,26 +276,103 @@ def _exceeds(larger: int, smaller: int, factor: float) -> bool:
     return (larger + 1) / (smaller + 1) > factor and sigmas > SIGMAS
 
 
-def _shares(profile: Mapping[str, Any], past: Past, checks: Checks) -> list[Finding]:
-    groups = _groups([earlier for _, earlier in past.batches], profile["rows"])
+def _shares(profile: Mapping[str, Any], groups: Sequence[Group], checks: Checks) -> list[Finding]:
     if not groups or checks.shares.warn is None or not profile["rows"]:
         return []
     found = []
     for name, number in profile["nulls"].items():
         told = [(sum(each["nulls"][name] for each in group), _rows(group)) for group in groups if _tell(group, "nulls", name)]
-        found.append(_share(f"missing {name}", name, number, profile["rows"], told, checks))
-    for name, counts in profile["categories"].items():
-        told_by = [group for group in groups if _tell(group, "categories", name)]
-        known = {value for group in told_by for each in group for value in each["categories"][name]}
-        for value in sorted({*counts, *known}):
-            told = [(sum(each["categories"][name].get(value, 0) for each in group), _rows(group)) for group in told_by]
-            found.append(_share(f"{name} {value!r}", name, counts.get(value, 0), profile["rows"], told, checks))
+        missing = _share(f"missing {name}", name, number, profile["rows"], told, checks)
+        found.append(_only_told(missing) if missing and _is_better(number, profile["rows"], told) else missing)
+    for name in profile["categories"]:
+        found += _category_shares(profile, name, groups, checks)
     return [finding for finding in found if finding is not None]
 
 
-def _groups(profiles: Sequence[Mapping[str, Any]], rows: int) -> list[list[Mapping[str, Any]]]:
+def _category_shares(
+    profile: Mapping[str, Any], name: str, groups: Sequence[Group], checks: Checks
+) -> list[Finding | None]:  # fmt: skip
+    """Findings about the values of a column, as shares of the rows that have one: what is missing is told elsewhere."""
+    counts, rows = profile["categories"][name], _present([profile], name)
+    told_by = [group for group in groups if _tell(group, "categories", name)]
+    known = {value for group in told_by for each in group for value in each["categories"][name]}
+    found = []
+    for value in sorted({*counts, *known}) if rows else ():
+        told = [(sum(each["categories"][name].get(value, 0) for each in group), _present(group, name)) for group in told_by]
+        found.append(_share(f"{name} {value!r}", name, counts.get(value, 0), rows, told, checks))
+    return found
+
+
+def _present(profiles: Iterable[Mapping[str, Any]], name: str) -> int:
+    return sum(profile["rows"] - profile["nulls"].get(name, 0) for profile in profiles)
+
+
+def _is_better(number: int, rows: int, told: Sequence[tuple[int, int]]) -> bool:
+    """Whether less is missing than ever."""
+    return number / rows < min((part / whole for part, whole in told if whole), default=0)
+
+
+def _only_told(finding: Finding) -> Finding:
+    return replace(finding, severity=WARN)
+
+
+def _scales(profile: Mapping[str, Any], groups: Sequence[Group], checks: Checks) -> list[Finding | None]:
+    """Findings about columns whose numbers have another size than in all batches before."""
+    if checks.scale.warn is None:
+        return []
+    found = []
+    for name, counts in profile.get("scales", {}).items():
+        told = [_together(group, name) for group in groups if _tell(group, "scales", name)]
+        told = [earlier for earlier in told if sum(earlier.values())]
+        if told and sum(counts.values()):
+            found.append(_scale(name, counts, told, checks))
+    return found
+
+
+def _together(group: Group, name: str) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for profile in group:
+        total.update(profile["scales"][name])
+    return total
+
+
+def _scale(name: str, counts: Mapping[str, int], told: Sequence[Mapping[str, int]], checks: Checks) -> Finding | None:
+    limit, rows = checks.scale, sum(counts.values())
+    own, before = _quartiles(counts), np.array([_quartiles(earlier) for earlier in told])
+    shifts = np.maximum(own - before.max(axis=0), 0) + np.minimum(own - before.min(axis=0), 0)
+    least, middle = (abs(shifts).min() if abs(np.sign(shifts).sum()) == len(shifts) else 0.0), abs(shifts[1])
+
+    # The standard error of a median, of a spread as wide as a bin at least.
+    spread = max(own[2] - own[0], *(before[:, 2] - before[:, 0]), 1 / BINS_PER_DECADE) / 1.35
+    fewest = min(sum(earlier.values()) for earlier in told)
+    scatter = SIGMAS * 1.25 * spread * math.sqrt(1 / rows + 1 / fewest)
+
+    if limit.warn is None or middle <= max(math.log10(limit.warn), scatter):
+        return None
+    enough = len(told) >= LEAST_GROUPS and rows >= LEAST_ROWS
+    extreme = limit.quarantine is not None and enough and least > math.log10(limit.quarantine) + scatter / 2
+    usual = f"{10 ** before[:, 1].min():.3g} to {10 ** before[:, 1].max():.3g}"
+    text = f"scale of {name}: half of {rows:,} values are above {10 ** own[1]:.3g}, {usual} before"
+    return Finding(
+        expectation="scale", columns=(name,), severity=QUARANTINE_BATCH if extreme else WARN, success=False, rows=rows,
+        text=text,
+    )  # fmt: skip
+
+
+def _quartiles(counts: Mapping[str, int]) -> npt.NDArray[np.float64]:
+    """Quartiles of the orders of magnitude, as decades, each bin's values spread evenly over it."""
+    bins = sorted((int(bin), number) for bin, number in counts.items())
+    reached = np.cumsum([0, *(number for _, number in bins)])
+    places = np.array(QUARTILES) * reached[-1]
+    inside = np.searchsorted(reached, places, side="right") - 1
+    starts, numbers = np.array([start for start, _ in bins]), np.diff(reached)
+    within: npt.NDArray[np.float64] = (starts[inside] + (places - reached[inside]) / numbers[inside]) / BINS_PER_DECADE
+    return within
+
+
+def _groups(profiles: Sequence[Mapping[str, Any]], rows: int) -> list[Group]:
     """Earlier batches put together, newest first, until each group may be compared with a batch of so many rows."""
-    groups: list[list[Mapping[str, Any]]] = [[]]
+    groups: list[Group] = [[]]
     for profile in profiles:
         if _rows(groups[-1]) >= rows / 2 and groups[-1]:
             groups.append([])
@@ -210,7 +386,7 @@ def _rows(profiles: Iterable[Mapping[str, Any]]) -> int:
 
 
 def _tell(group: Iterable[Mapping[str, Any]], what: str, name: str) -> bool:
-    return all(name in profile[what] for profile in group)
+    return all(name in profile.get(what, {}) for profile in group)
 
 
 def _share(
@@ -220,6 +396,8 @@ def _share(
     if not told or checks.shares.warn is None:
         return None
     share, past = number / rows, sorted((part / whole, whole) for part, whole in told if whole)
+    if not past:
+        return None
     edge, whole = past[0] if share < past[0][0] else past[-1]
     if past[0][0] <= share <= past[-1][0]:
         return None

@@ -1,34 +1,44 @@
 """A batch under validation: what its tables came to so far, and the findings at the end."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from perennial.core.copies import hashes
+from perennial.core.copies import hashes, identities
 from perennial.core.expectations import EXAMPLES, Rule, Tally
 from perennial.core.findings import Finding
 from perennial.core.profiles import Profiler
 from perennial.core.removals import is_present
 from perennial.errors import SourceMismatch
-from perennial.spec import QUARANTINE_BATCH, REJECT_ROW, WARN, Checks, Source
+from perennial.spec import QUARANTINE_BATCH, REJECT_ROW, REMOVED, WARN, Checks, Source
 
 Positions = npt.NDArray[np.int64]
-COPIES = "copies"
+COPIES, KEYS = "copies", "keys"
 COPY = "a copy of an earlier row, in all but key and time of change"
+SHOWN = 10
 REJECTED_BY, REASON = "rejected_by", "rejected_because"
 
 
 class Trial:
-    """One batch's way through validation, table by table; it holds some numbers per row, and no row."""
+    """One batch's way through validation, table by table; it holds some numbers per row, and no row.
 
-    def __init__(self, source: Source, checks: Checks, rules: Sequence[Rule]) -> None:
+    ``unreadable``: how many rows came with it that cannot be read; ``flaws``: how many have which.
+    """
+
+    def __init__(
+        self, source: Source, checks: Checks, rules: Sequence[Rule], unreadable: int = 0, flaws: Mapping[str, int] | None = None
+    ) -> None:
         self.source, self.checks, self.rules = source, checks, rules
+        self.unreadable, self.flaws = unreadable, flaws or {}
         self.rows = self.present = 0
         self.profiler = Profiler(source)
         self.hashes: list[npt.NDArray[np.uint64]] = []
+        self.identities: list[npt.NDArray[np.uint64]] = []
+        self.places: list[Positions] = []
+        self.contradictions = 0
         self.told, self.failed = np.zeros(len(rules), dtype=np.int64), np.zeros(len(rules), dtype=np.int64)
         self.examples: list[dict[str, None]] = [{} for _ in rules]
         self.crashes: dict[int, str] = {}
@@ -46,6 +56,8 @@ class Trial:
                 self.crashes[number] = tally.crash
             if rule.severity == REJECT_ROW and len(tally.failed):
                 self.rejections.append((number, places[tally.failed] + self.rows))
+        self.identities.append(identities(table, self.source)[places])
+        self.places.append(places + self.rows)
         self.rows += table.num_rows
         self.present += len(places)
         self.profiler.add(table)
@@ -67,7 +79,8 @@ class Trial:
                 text=f"copies: {kept:,} of {self.rows:,} rows are each {COPY}" if kept else "",
             )
         )  # fmt: skip
-        return [*found, self._too_many_rejected()]
+        unread = [self._readable()] if self.unreadable else []
+        return [*unread, *found, self._repeated_keys(), self._too_many_rejected()]
 
     def by_rule(self) -> dict[str, int]:
         """How many rows each rule rejects; one row may be rejected by several."""
@@ -110,26 +123,60 @@ class Trial:
             text=f"{rule.name} on {', '.join(rule.columns)}: the expectation could not be run: {crash}" if crash else "",
         )  # fmt: skip
 
+    def _readable(self) -> Finding:
+        """That not all rows could be read when they were landed."""
+        rows, few = self.rows + self.unreadable, [f"{flaw} ({number:,})" for flaw, number in _commonest(self.flaws)]
+        text = f"readable: {self.unreadable:,} of {rows:,} rows cannot be read: {', '.join(few)}"
+        return Finding(
+            expectation="readable", columns=(), severity=REJECT_ROW, success=False, rows=rows,
+            unexpected=self.unreadable, text=text,
+        )  # fmt: skip
+
+    def _repeated_keys(self) -> Finding:
+        """Of rows that contradict each other under one key and time of change, readers get any one. Many hold the batch: the
+        key is none, and most rows would vanish."""
+        number, key = self.contradictions, ", ".join((*self.source.key, self.source.changed_at))
+        text = (
+            f"keys: {number:,} of {self.rows:,} rows have the {key} of another row that says otherwise, and only one of "
+            f"them is read. Mend the rows, or key at {self.source.where}"
+        )
+        return Finding(
+            expectation=KEYS, columns=self.source.key, severity=QUARANTINE_BATCH if number > self._most_bad() else WARN,
+            success=not number, rows=self.rows, unexpected=number, text=text if number else "",
+        )  # fmt: skip
+
+    def _most_bad(self) -> float:
+        """How many rows may be bad: of few rows more may be so by chance."""
+        share, rows = self.checks.max_rejected, self.present + self.unreadable
+        most: float = share * rows + 3 * (share * (1 - share) * rows) ** 0.5
+        return most
+
     def _too_many_rejected(self) -> Finding:
-        """Copies are no loss and do not count, nor do removed rows; of few rows more may be bad by chance."""
+        """Unreadable rows count as rejected ones. Copies are no loss and do not count, nor do removed rows."""
         broken = np.concatenate([np.empty(0, dtype=np.int64), *(positions for _, positions in self.rejections)])
-        bad, kept = len(np.unique(broken)), self.rows - len(self.rejected)
-        share = self.checks.max_rejected
-        most = share * self.present + 3 * (share * (1 - share) * self.present) ** 0.5
-        text = f"{bad:,} of {self.present:,} rows are rejected, more than {share:.0%}"
+        bad, kept = len(np.unique(broken)) + self.unreadable, self.rows - len(self.rejected)
+        share, most, rows = self.checks.max_rejected, self._most_bad(), self.present + self.unreadable
+        text = f"{bad:,} of {rows:,} rows are rejected, more than {share:.0%}"
         if not kept:
-            text = f"every one of {self.rows:,} rows is rejected"
-        broke = ", ".join(f"{name} {number:,}" for name, number in self.by_rule().items())
+            text = f"every one of {self.rows + self.unreadable:,} rows is rejected"
+        broke = ", ".join(f"{name} {number:,}" for name, number in [*self.by_rule().items(), *_commonest(self.flaws)])
         return Finding(
             expectation="max_rejected", columns=(), severity=QUARANTINE_BATCH, success=bool(kept) and bad <= most,
-            rows=self.present, unexpected=bad, text=f"{text}: {broke}" if not kept or bad > most else "",
+            rows=rows, unexpected=bad, text=f"{text}: {broke}" if not kept or bad > most else "",
         )  # fmt: skip
 
 
+def _commonest(flaws: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(flaws.items(), key=lambda entry: -entry[1])[:SHOWN]
+
+
 def conformed(schema: pa.Schema, wanted: pa.Schema) -> list[Finding]:
-    """What is new, lacking or of another type in a batch's columns, compared with its source's spec."""
+    """What is new, lacking or of another type in a batch's columns, compared with its source's spec.
+
+    A batch may be from before its rows said whether they are removed.
+    """
     there, asked = {field.name: field.type for field in schema}, {field.name: field.type for field in wanted}
-    said = [f"column {name} has vanished" for name in asked if name not in there]
+    said = [f"column {name} has vanished" for name in asked if name not in (*there, REMOVED)]
     said += [
         f"column {name} is of type {there[name]}, the spec says {kind}"
         for name, kind in asked.items()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import resources
+from io import BytesIO
 from typing import Any
 
 import psycopg2
@@ -24,7 +25,7 @@ OPTIONS = (
 MIGRATION_LOCK = 0x7065726E
 QUERY = re.compile(r"^-- (\w+): .*$", re.MULTILINE)
 
-__all__ = ["Connection", "Json", "connect", "fetch", "fetch_one", "migrate", "moment", "run", "transaction"]
+__all__ = ["Connection", "Json", "connect", "copy_into", "fetch", "fetch_one", "migrate", "moment", "run", "transaction"]
 
 
 class Json(extras.Json):
@@ -111,6 +112,12 @@ def run(connection: Connection, query: str, **parameters: Any) -> int:
     with _as_registry_errors(), connection.cursor() as cursor:
         cursor.execute(queries()[query], parameters)
         return int(cursor.rowcount)
+
+
+def copy_into(connection: Connection, query: str, data: bytes) -> None:
+    """Run a named COPY … FROM STDIN with its data."""
+    with _as_registry_errors(), connection.cursor() as cursor:
+        cursor.copy_expert(queries()[query], BytesIO(data))
 
 
 @cache

@@ -12,14 +12,18 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from perennial.errors import StoreError
+from perennial.shell.frames import cast_column, check_filled, missing_column, plain_frame, typed_frame
+from perennial.shell.key_hashes import Hashes, key_hashes
+from perennial.shell.revisions import PLACE, Mask, in_force
 from perennial.shell.store import Store
-from perennial.spec import Source
+from perennial.spec import REMOVED, Source
 
 TYPES = {
     "string": pa.string(),
@@ -29,12 +33,34 @@ TYPES = {
     "timestamp": pa.timestamp("us", tz="UTC"),
 }
 GROUP_ROWS = 25_000  # of a row group of batches that were put together
+OBJECT = "object of the row"
 Moments = tuple[datetime, datetime]
 
 
-def schema_of(source: Source) -> pa.Schema:
-    """The Arrow schema of a source's rows. Every column may lack values: what must not is told by the validation."""
+def columns_of(source: Source) -> pa.Schema:
+    """The Arrow schema of what comes from a source. Every column may lack values: what must not is told by the validation."""
     return pa.schema([pa.field(column.name, TYPES[column.type]) for column in source.columns])
+
+
+def schema_of(source: Source) -> pa.Schema:
+    """The Arrow schema of a source's rows in the lake: what comes from it, and whether a row says that it is removed."""
+    columns = columns_of(source)
+    return columns if REMOVED in columns.names else columns.append(pa.field(REMOVED, pa.bool_()))
+
+
+def marked(table: pa.Table, source: Source) -> pa.Table:
+    """Rows with ``removed``: where they do not say it yet, what their ``deleted`` column says, or else false."""
+    if REMOVED in table.column_names:
+        place = table.column_names.index(REMOVED)
+        return table.set_column(place, REMOVED, table[REMOVED].fill_null(False)) if table[REMOVED].null_count else table
+    if not source.deleted:
+        return table.append_column(REMOVED, _false(table.num_rows))
+    said = table[source.deleted]
+    return table.append_column(REMOVED, said.fill_null(False) if pa.types.is_boolean(said.type) else said.is_valid())
+
+
+def _false(rows: int) -> pa.ChunkedArray:
+    return pa.chunked_array([pa.repeat(False, rows)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,18 +76,27 @@ class LandedFile:
 
 
 class BatchWriter:
-    """Writes one country's batch to a local file, chunk by chunk; ``schema`` where it is not that of the source's rows."""
+    """Writes one country's batch to a local file, chunk by chunk; ``schema`` where it is not that of the source's rows.
+
+    Event times may also be texts: those of rows that cannot be read, which have no span.
+    """
 
     def __init__(self, path: Path, source: Source, schema: pa.Schema | None = None) -> None:
-        self.path, self.event_time = path, source.event_time
-        self.file = pq.ParquetWriter(path, schema or schema_of(source), compression="zstd")
+        self.path, self.source, self.event_time = path, source, source.event_time
+        self.schema = schema or schema_of(source)
+        self.has_timestamps = pa.types.is_timestamp(self.schema.field(source.event_time).type)
+        self.file = pq.ParquetWriter(path, self.schema, compression="zstd")
         self.rows = 0
         self.bounds: list[datetime] = []
 
     def write(self, table: pa.Table) -> None:
-        """Append a chunk as a row group."""
+        """Append a chunk as a row group. Rows that do not say whether they are removed are marked as the source says."""
+        if REMOVED in self.schema.names:
+            table = marked(table, self.source).select(self.schema.names)
         self.file.write_table(table)
         self.rows += table.num_rows
+        if not self.has_timestamps:
+            return
         span = pc.min_max(table[self.event_time])
         self.bounds += [moment for moment in (span["min"].as_py(), span["max"].as_py()) if moment is not None]
 
@@ -90,9 +125,11 @@ def open_batch(store: Store, object_key: str, sha256: str) -> pq.ParquetFile:
 
 
 def tables(file: pq.ParquetFile, rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """A batch in tables of so many rows at most."""
+    """A batch in tables of so many rows at most. One from before rows said whether they are removed has none that is."""
     for part in file.iter_batches(rows, columns=columns, use_threads=False):
         table = pa.Table.from_batches([part])
+        if columns and REMOVED in columns and REMOVED not in table.column_names:
+            table = table.append_column(REMOVED, _false(table.num_rows))
         yield table.select(columns) if columns else table
 
 
@@ -112,7 +149,7 @@ def put_together(store: Store, pieces: Sequence[Any], source: Source, path: Path
         with _opened(store, piece) as file:
             if _columns(file) != schema:
                 break
-            for table in tables(file, GROUP_ROWS):
+            for table in tables(file, GROUP_ROWS, schema.names):
                 waiting.append(table.cast(schema))
                 rows += table.num_rows
                 if rows >= GROUP_ROWS:
@@ -134,8 +171,9 @@ def _opened(store: Store, piece: Any) -> Iterator[pq.ParquetFile]:
 
 
 def _columns(file: pq.ParquetFile) -> pa.Schema:
-    """Names and types of a file's columns, each of which may lack values."""
-    return pa.schema([pa.field(field.name, field.type) for field in file.schema_arrow])
+    """Names and types of a file's columns as ``tables`` gives them, each of which may lack values."""
+    columns = pa.schema([pa.field(field.name, field.type) for field in file.schema_arrow])
+    return columns if REMOVED in columns.names else columns.append(pa.field(REMOVED, pa.bool_()))
 
 
 def rows_at(store: Store, batch: Any, source: Source, moments: pa.Array) -> Iterator[pa.Table]:
@@ -144,27 +182,39 @@ def rows_at(store: Store, batch: Any, source: Source, moments: pa.Array) -> Iter
     first, last = pc.min(moments).as_py(), pc.max(moments).as_py()
     for group in range(file.num_row_groups):
         if _may_overlap(_event_times(file, group, source.event_time), first, last):
-            table = file.read_row_group(group, columns=wanted.names, use_threads=False).select(wanted.names).cast(wanted)
+            table = _read_group(file, group, wanted, source, batch)
             yield table.filter(pc.is_in(table[source.event_time], value_set=moments))
 
 
 def row_columns(source: Source, columns: Sequence[str]) -> set[str]:
-    """The columns that rows need to be told apart and put in order, beside the named ones; all, where none is named."""
+    """The columns that rows need to be put in order, beside the named ones; all, where none is named."""
     named = columns or [column.name for column in source.columns]
     return {*named, *source.revision_columns}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Group:
+    """A row group outside of a window; ``place``: how many rows of its object inside of it come before."""
+
+    batch: Any
+    number: int
+    place: int
+    is_first: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Reading:
     """The rows of objects with an event time in [start, end], object after object, each column in one piece.
 
-    ``lengths``: rows by object.
+    ``lengths``: rows by object. ``elsewhere``: later revisions of their keys outside of [start, end], each with its object and
+    PLACE, how many of that object's rows come before it.
     """
 
     start: datetime
     end: datetime
     lengths: dict[str, int]
     table: pa.Table
+    elsewhere: pd.DataFrame
 
     def holds(self, keys: Sequence[str], start: datetime, end: datetime) -> bool:
         """Whether all that is asked for has been read."""
@@ -177,6 +227,16 @@ class _Reading:
         firsts = dict(zip(self.lengths, accumulate(self.lengths.values(), initial=0), strict=False))
         return pa.concat_tables([self.table.slice(0, 0), *(self.table.slice(firsts[key], self.lengths[key]) for key in keys)])
 
+    def elsewhere_of(self, keys: Sequence[str]) -> pd.DataFrame:
+        """Later revisions in some of the objects; PLACE: how many rows of them all come before."""
+        if self.elsewhere.empty:
+            return self.elsewhere
+        lengths = [self.lengths[key] for key in keys]
+        before = pd.Series(list(accumulate(lengths, initial=0))[:-1], index=list(keys), dtype="int64")
+        found = self.elsewhere[self.elsewhere[OBJECT].isin(list(keys))]
+        placed = found.assign(**{PLACE: found[PLACE].to_numpy() + before.loc[found[OBJECT]].to_numpy()})
+        return placed.sort_values(PLACE, kind="stable").drop(columns=OBJECT)
+
 
 class Reader:
     """Reads rows of a source's batches, and keeps what the last reading touched: the next model may ask for the same.
@@ -185,58 +245,190 @@ class Reader:
     """
 
     def __init__(self, store: Store, source: Source, columns: Collection[str]) -> None:
-        self.store, self.event_time = store, source.event_time
-        self.schema = pa.schema([field for field in schema_of(source) if field.name in columns])
+        self.store, self.source, self.event_time = store, source, source.event_time
+        self.columns = {column.name: column for column in source.columns}
+        needed = {*columns, *source.revision_columns, REMOVED}
+        self.schema = pa.schema([field for field in schema_of(source) if field.name in needed])
         self.kept: _Reading | None = None
+        self.chosen: tuple[Any, Mask | None] | None = None
         self.lent = pd.DataFrame()
 
-    def rows(self, batches: Sequence[Any], columns: Collection[str], start: datetime, end: datetime) -> pd.DataFrame:
-        """Rows of the batches (``object_key``, ``sha256``) with an event time in [start, end], of the named columns.
+    def rows(
+        self, batches: Sequence[Any], columns: Collection[str], start: datetime, end: datetime,
+        *, known_until: datetime | None = None,
+    ) -> pd.DataFrame:  # fmt: skip
+        """Rows in force of the batches (``object_key``, ``sha256``) with an event time in [start, end], of the named columns.
 
-        Where they are just what is kept, they share its memory: whoever writes to them before the next reading writes to a
+        In force is the latest revision of each key over all of the batches, wherever its event time lies, unless it says that
+        its row is removed; what was changed after ``known_until`` is left out. Types are those of the spec. Raises
+        SourceMismatch, naming column and batch, where a batch has no such values.
+
+        Where the rows are just what is kept, they share its memory: whoever writes to them before the next reading writes to a
         copy, afterwards is refused.
         """
         keys = [batch.object_key for batch in batches]
         if self.kept is None or not self.kept.holds(keys, start, end):
-            self.kept, self.lent = None, pd.DataFrame()
+            self.kept, self.chosen, self.lent = None, None, pd.DataFrame()
             self.kept = self._read(batches, start, end)
-        found = self.kept.of_objects(keys).select([name for name in self.schema.names if name in columns])
+        found = self.kept.of_objects(keys)
+        mask = self._in_force(keys, found, known_until, self.kept)
         if (start, end) != (self.kept.start, self.kept.end):
-            found = self._within(found, start, end)
+            inside = self._inside(found, start, end)
+            mask = inside if mask is None else mask & inside
+        found = found.select([name for name in self.schema.names if name in columns])
+        if mask is not None:
+            found = found.filter(pa.array(mask))
+        self._check_filled(found)
         # Arrow's memory cannot be written to; pandas copies it before a write as long as two frames refer to it.
-        self.lent = found.to_pandas(split_blocks=True)
+        self.lent = typed_frame(found, self.columns)
         return self.lent.copy(deep=False)
+
+    def _in_force(
+        self, keys: Sequence[str], found: pa.Table, known_until: datetime | None, kept: _Reading
+    ) -> Mask | None:  # fmt: skip
+        """As ``in_force`` says, once for those who ask for the same one after another."""
+        asked = (tuple(keys), known_until)
+        if self.chosen is None or self.chosen[0] != asked:
+            self.chosen = asked, in_force(found, kept.elsewhere_of(keys), self.source, known_until)
+        return self.chosen[1]
+
+    def _check_filled(self, found: pa.Table) -> None:
+        for name in found.column_names:
+            if name in self.columns:
+                check_filled(found[name], self.columns[name], f"Source {self.source.name}: column {name}")
 
     def _read(self, batches: Sequence[Any], start: datetime, end: datetime) -> _Reading:
         lengths: dict[str, int] = {}
         pieces: dict[str, list[pa.ChunkedArray]] = {name: [] for name in self.schema.names}
+        later = _Later(self.source)
         for batch in batches:
             lengths[batch.object_key] = 0
-            for table in self._groups(batch, start, end):
+            for table in self._groups(batch, start, end, later):
                 lengths[batch.object_key] += table.num_rows
                 for name in self.schema.names:
                     pieces[name] += table[name].chunks
         # Column by column, here and below: what is needed besides is one column's, not the table's.
         columns = [pa.chunked_array(pieces.pop(field.name), field.type).combine_chunks() for field in self.schema]
-        return _Reading(start=start, end=end, lengths=lengths, table=pa.table(columns, schema=self.schema))
+        table = pa.table(columns, schema=self.schema)
+        return _Reading(start=start, end=end, lengths=lengths, table=table, elsewhere=later.found(self.store, table))
 
-    def _groups(self, batch: Any, start: datetime, end: datetime) -> Iterator[pa.Table]:
-        file = open_batch(self.store, batch.object_key, batch.sha256)
+    def _groups(self, batch: Any, start: datetime, end: datetime, later: "_Later") -> Iterator[pa.Table]:
+        """The rows of an object with an event time in the window; the others are left to ``later``."""
+        file, place = open_batch(self.store, batch.object_key, batch.sha256), 0
         for number in range(file.num_row_groups):
             span = _event_times(file, number, self.event_time)
-            if _may_overlap(span, start, end):
-                columns = [_decoded(file, number, name) for name in self.schema.names]
-                table = pa.table(columns, names=self.schema.names).cast(self.schema)
-                is_inside = span is not None and start <= span[0] and span[1] <= end and not table[self.event_time].null_count
-                yield table if is_inside else self._within(table, start, end)
+            if not _may_overlap(span, start, end):
+                later.pass_by(file, batch, number, place)
+                continue
+            table = _read_group(file, number, self.schema, self.source, batch)
+            if not (span is not None and start <= span[0] and span[1] <= end and not table[self.event_time].null_count):
+                inside = self._inside(table, start, end)
+                later.leave_out(table, inside, batch, place)
+                table = table.filter(pa.array(inside))
+            place += table.num_rows
+            later.has_begun |= table.num_rows > 0
+            yield table
 
-    def _within(self, table: pa.Table, start: datetime, end: datetime) -> pa.Table:
+    def _inside(self, table: pa.Table, start: datetime, end: datetime) -> Mask:
         times = table[self.event_time]
-        return table.filter(pc.and_(pc.greater_equal(times, start), pc.less_equal(times, end)))
+        inside: Mask = pc.and_(pc.greater_equal(times, start), pc.less_equal(times, end)).fill_null(False).to_numpy()
+        return inside
 
 
-def _decoded(file: pq.ParquetFile, group: int, name: str) -> pa.ChunkedArray:
-    return file.read_row_group(group, columns=[name], use_threads=False).column(0)
+class _Later:
+    """Collects what may hold later revisions of a window's rows: what is outside of the window, and not read whole."""
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.has_begun = source, False
+        self.schema = pa.schema([field for field in schema_of(source) if field.name in (*source.key, source.changed_at)])
+        self.groups: list[tuple[_Group, Any, Any]] = []
+        self.parts: list[tuple[pa.Table, Any, str]] = []
+
+    def pass_by(self, file: pq.ParquetFile, batch: Any, number: int, place: int) -> None:
+        """A row group that is outside of the window as a whole."""
+        group = _Group(batch=batch, number=number, place=place, is_first=not self.has_begun)
+        changed, key = (_span(file, number, name) for name in (self.source.changed_at, self.source.key[0]))
+        self.groups.append((group, changed, key))
+
+    def leave_out(self, table: pa.Table, inside: Mask, batch: Any, place: int) -> None:
+        """The rows of a row group that are outside of the window."""
+        places = (place + np.cumsum(inside))[~inside]
+        outside = table.select(self.schema.names).filter(pa.array(~inside))
+        self.parts.append((outside, places, batch.object_key))
+
+    def found(self, store: Store, rows: pa.Table) -> pd.DataFrame:
+        """Revisions of the rows' keys that may be later than they are, in the order of their landing within each object."""
+        parts = [self._none()]
+        if rows.num_rows and (self.parts or self.groups):
+            bounds = {name: _bounds(rows[name]) for name in (self.source.changed_at, self.source.key[0])}
+            reads = (
+                self._group(store, group)
+                for group, changed, key in self.groups
+                if self._may_be_later(group, changed, key, bounds)
+            )
+            oldest, hashes = bounds[self.source.changed_at], None
+            for table, places, key in (*self.parts, *reads):
+                recent = pc.greater_equal(table[self.source.changed_at], oldest[0]).fill_null(False).to_numpy()
+                if not oldest[0] or not recent.any():
+                    continue
+                hashes = np.unique(key_hashes(rows, self.source.key)) if hashes is None else hashes
+                parts.append(_revisions(table, places, key, recent, hashes, self.source))
+        return pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+
+    def _none(self) -> pd.DataFrame:
+        none = plain_frame(self.schema.empty_table())
+        none[PLACE], none[OBJECT] = np.empty(0, dtype=np.int64), ""
+        return none
+
+    def _may_be_later(self, group: _Group, changed: Any, key: Any, bounds: dict[str, Any]) -> bool:
+        """Whether a row group may hold a revision of the rows' keys: by its least and greatest values."""
+        oldest = bounds[self.source.changed_at][0]
+        if changed is not None and (changed[1] < oldest or (group.is_first and changed[1] == oldest)):
+            return False
+        least, greatest = bounds[self.source.key[0]]
+        is_comparable = key is not None and isinstance(key[0], type(least)) and not isinstance(least, float)
+        return not is_comparable or (key[0] <= greatest and least <= key[1])
+
+    def _group(self, store: Store, group: _Group) -> tuple[pa.Table, Any, str]:
+        file = open_batch(store, group.batch.object_key, group.batch.sha256)
+        table = _read_group(file, group.number, self.schema, self.source, group.batch)
+        return table, np.full(table.num_rows, group.place), group.batch.object_key
+
+
+def _bounds(column: pa.ChunkedArray) -> tuple[Any, Any]:
+    span = pc.min_max(column)
+    return span["min"].as_py(), span["max"].as_py()
+
+
+def _revisions(table: pa.Table, places: Any, key: str, recent: Mask, hashes: Hashes, source: Source) -> pd.DataFrame:
+    """The recent rows of a table whose keys are among the hashed ones."""
+    chosen, places = table.filter(pa.array(recent)), places[recent]
+    mask = np.isin(key_hashes(chosen, source.key), hashes)
+    return plain_frame(chosen.filter(pa.array(mask))).assign(**{PLACE: places[mask], OBJECT: key})
+
+
+def _read_group(file: pq.ParquetFile, group: int, wanted: pa.Schema, source: Source, batch: Any) -> pa.Table:
+    """A row group in columns and types of the spec, column by column. Raises SourceMismatch where that cannot be."""
+    columns = {column.name: column for column in source.columns}
+    there, rows = set(file.schema_arrow.names), file.metadata.row_group(group).num_rows
+    arrays = []
+    for field in wanted:
+        what = f"Source {source.name}: column {field.name} of {_name(batch)}"
+        if field.name in there:
+            values = file.read_row_group(group, columns=[field.name], use_threads=False).column(0)
+            arrays.append(cast_column(values, field.type, what))
+        elif field.name == REMOVED:
+            arrays.append(_false(rows))
+        else:
+            arrays.append(missing_column(rows, field.type, columns[field.name], what))
+    return pa.table(arrays, schema=wanted)
+
+
+def _name(batch: Any) -> str:
+    """How an error names a batch, or the first one of a compaction."""
+    seq = getattr(batch, "seq", None) or getattr(batch, "first_seq", None)
+    country = batch.object_key.split("/")[-2]
+    return f"batch {country} {seq} ({batch.object_key})" if seq else f"batch {batch.object_key}"
 
 
 def _may_overlap(span: Moments | None, start: datetime, end: datetime) -> bool:
@@ -244,6 +436,11 @@ def _may_overlap(span: Moments | None, start: datetime, end: datetime) -> bool:
 
 
 def _event_times(file: pq.ParquetFile, group: int, event_time: str) -> Moments | None:
-    metadata = file.metadata.row_group(group)
-    statistics = metadata.column(file.schema_arrow.get_field_index(event_time)).statistics
+    return _span(file, group, event_time)
+
+
+def _span(file: pq.ParquetFile, group: int, name: str) -> Any | None:
+    """The least and the greatest value of a column of a row group; None where the file does not say."""
+    place = file.schema_arrow.get_field_index(name)
+    statistics = file.metadata.row_group(group).column(place).statistics if place >= 0 else None
     return (statistics.min, statistics.max) if statistics is not None and statistics.has_min_max else None

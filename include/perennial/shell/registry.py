@@ -12,6 +12,7 @@ from perennial.errors import ArtifactError, Blocked, PerennialError, RegistryErr
 from perennial.shell.database import Connection, fetch, fetch_one, run
 
 BLOCKED = "PB001"
+READS_OTHERWISE = "PB002"
 SIGNED_AGAIN, STORED_AGAIN = "signed again", "stored again"
 
 
@@ -100,7 +101,8 @@ def publish(
 ) -> int:  # fmt: skip
     """Move the champion if it is still the one the verdict was judged against; returns the release's number.
 
-    Raises StaleVerdict when it has moved since, Blocked when a blocker is in force.
+    Raises StaleVerdict when it has moved since, or the challenger's batches are no longer those that are read; Blocked when a
+    blocker is in force.
     """
     try:
         run(
@@ -115,6 +117,8 @@ def publish(
 def _explained(error: psycopg2.Error, cell: Cell, against_seq: int) -> PerennialError:
     if isinstance(error, errors.UniqueViolation):
         return StaleVerdict(f"{cell} has moved past release {against_seq} since it was judged.")
+    if error.pgcode == READS_OTHERWISE:
+        return StaleVerdict(f"A batch that {cell} was trained on, or had to do without, has been decided about since.")
     if error.pgcode == BLOCKED:
         return Blocked(f"{cell} has a blocker.")
     return RegistryError(f"The release of {cell} was refused by the database: {str(error).strip()}")

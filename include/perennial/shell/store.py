@@ -55,6 +55,9 @@ class Store(Protocol):
     def look(self, prefix: str) -> tuple[list[Entry], datetime]:
         """Every object whose key starts with the prefix, sorted by key, and the store's own time."""
 
+    def entry(self, key: str) -> Entry:
+        """One object as ``look`` shows it, however many lie beside it. Raises ObjectMissing."""
+
 
 def open_store(url: str, options: Mapping[str, Any] | None = None) -> Store:
     """The store of a URL. ``options`` go to boto3's S3 client. Raises SettingsError for a URL that is neither kind."""
@@ -109,6 +112,13 @@ class FolderStore:
         found = [_entry(key, path) for key, path in sorted(named) if key.startswith(prefix)]
         return [entry for entry in found if entry], datetime.now(UTC)
 
+    def entry(self, key: str) -> Entry:
+        with self._reading(key):
+            found = _entry_of(key, self._path(key).stat())
+        if found is None:
+            raise ObjectMissing(f"{self.url}/{key} is no file.")
+        return found
+
     @contextmanager
     def _reading(self, key: str) -> Iterator[None]:
         try:
@@ -144,6 +154,11 @@ def _entry(key: str, path: Path) -> Entry | None:
         status = path.stat()
     except OSError:
         return None
+    return _entry_of(key, status)
+
+
+def _entry_of(key: str, status: os.stat_result) -> Entry | None:
+    """A file as a listing shows it; None for a folder and what else is no file."""
     if not stat.S_ISREG(status.st_mode):
         return None
     modified = datetime.fromtimestamp(status.st_mtime, UTC)
@@ -216,6 +231,16 @@ class S3Store:
         clock = parsedate_to_datetime(pages[-1]["ResponseMetadata"]["HTTPHeaders"]["date"])
         found = [self._entry(item) for page in pages for item in page.get("Contents", [])]
         return sorted(found, key=lambda entry: entry.key), clock
+
+    def entry(self, key: str) -> Entry:
+        # Not head_object: some stores tell it a coarser moment than they list, and the stamps would differ. Of all keys that
+        # begin with this one it is the first.
+        with self._errors(key):
+            page = self.client.list_objects_v2(Bucket=self.bucket, Prefix=self._name(key), MaxKeys=1)
+        for item in page.get("Contents", []):
+            if item["Key"] == self._name(key):
+                return self._entry(item)
+        raise ObjectMissing(f"{self.url}/{key} is not in the store.")
 
     def _entry(self, item: Mapping[str, Any]) -> Entry:
         key, modified = item["Key"][len(self.prefix) :], item["LastModified"]

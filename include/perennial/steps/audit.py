@@ -28,16 +28,21 @@ from perennial.errors import (
     RecipeMissing,
     SettingsError,
     SourceError,
+    SourceMismatch,
     StoreError,
 )
 from perennial.recipe import frozen_of
 from perennial.resources import Resources
 from perennial.shell import postgres_source
 from perennial.shell.database import Connection, connect, fetch, fetch_one, moment
+from perennial.shell.frames import plain_frame
 from perennial.shell.keys import read_private_key, read_public_keys
 from perennial.shell.lake import GROUP_ROWS, open_batch, schema_of, tables
 from perennial.shell.registry import Deployment, deployment_of
-from perennial.spec import FileSource, Model, Source
+from perennial.shell.values import typed_texts
+from perennial.spec import REMOVED, FileSource, Model, Source
+from perennial.steps.batches import wanted
+from perennial.steps.in_force import keys_in_force_twice
 from perennial.steps.land_files import delivered
 from perennial.steps.manifests import Pointer, checked_pointer, load_fit, manifest_of, pointer_key
 
@@ -121,6 +126,7 @@ class Records:
     files: list[Any]
     cursors: dict[str, datetime]
     compactions: list[Any]
+    readable: list[Any]
 
 
 def audit(resources: Resources, catalog: Catalog, *, deep: bool = False) -> list[Violation]:
@@ -129,8 +135,8 @@ def audit(resources: Resources, catalog: Catalog, *, deep: bool = False) -> list
 
 
 def examine(resources: Resources, catalog: Catalog, *, deep: bool = False) -> Findings:
-    """Audit, with the extent of it. ``deep`` also loads both fits of every champion and compares every compaction that is read
-    with the batches it was made of.
+    """Audit, with the extent of it. ``deep`` also loads both fits of every champion, compares every compaction that is read
+    with the batches it was made of, and looks for keys that are in force twice.
 
     A source that cannot be reached is named among what was not seen: that alone breaks no rule.
     """
@@ -148,6 +154,8 @@ def examine(resources: Resources, catalog: Catalog, *, deep: bool = False) -> Fi
         _check_compaction(resources, compaction, findings, deep)
     for name in sorted({*records.cursors, *(batch.source for batch in records.batches)}):
         _check_source(resources, name, catalog.sources.get(name), records, findings)
+        if deep:
+            _check_in_force(resources, catalog.sources.get(name), records, findings)
     return findings
 
 
@@ -179,11 +187,12 @@ def _read(database: Connection, findings: Findings) -> Records:
         files=fetch(database, "audit_landed_files"),
         cursors={row.source: row.position for row in fetch(database, "audit_cursors")},
         compactions=fetch(database, "audit_compacted"),
+        readable=fetch(database, "audit_readable"),
     )
 
 
 def _check_balance(rows: list[Any], findings: Findings) -> None:
-    """Landed is accepted, quarantined, retracted, or not decided yet."""
+    """Landed is accepted, quarantined, retracted, or not decided yet; unreadable rows are among the quarantined."""
     for row in rows:
         told = row.undecided + row.accepted + row.quarantined + row.retracted
         if row.landed != told:
@@ -340,13 +349,14 @@ def _check_compaction(resources: Resources, row: Any, findings: Findings, deep: 
 
 def _is_made_of(resources: Resources, file: pq.ParquetFile, originals: list[dict[str, str]]) -> bool:
     """Whether a file holds the rows of some batches one after another; what cannot be read is found elsewhere."""
+    names = file.schema_arrow.names
     held, waiting = tables(file, GROUP_ROWS), file.schema_arrow.empty_table()
     for original in originals:
         try:
             batch = open_batch(resources.store, original["object_key"], original["sha256"])
         except (StoreError, pa.ArrowInvalid):
             return True
-        for table in tables(batch, GROUP_ROWS):
+        for table in tables(batch, GROUP_ROWS, names):
             while waiting.num_rows < table.num_rows and (more := next(held, None)):
                 waiting = pa.concat_tables([waiting, more])
             if not _as_read(waiting.slice(0, table.num_rows)).equals(_as_read(table)):
@@ -381,6 +391,18 @@ def _check_source(resources: Resources, name: str, source: Source | None, record
             _check_against_source(changes, source, at, cursor, _no_changes(source), findings)
 
 
+def _check_in_force(resources: Resources, source: Source | None, records: Records, findings: Findings) -> None:
+    """No key of a table is in force twice. Files may hold a key for several countries."""
+    if source is None or isinstance(source, FileSource):
+        return
+    batches = [batch for batch in records.readable if batch.source == source.name]
+    try:
+        for what in keys_in_force_twice(resources, source, batches):
+            findings.add(6, source.name, what)
+    except (StoreError, SourceMismatch, pa.ArrowInvalid) as error:
+        findings.unseen.append(f"Whether keys of source {source.name} are in force once was not looked at: {error}")
+
+
 def _reached(
     stack: ExitStack, resources: Resources, name: str, source: Source | None, records: Records, findings: Findings
 ) -> Changes | None:
@@ -400,13 +422,16 @@ def _reached(
 
 
 def _extracted(connection: Any, source: Source, lower: datetime, upper: datetime) -> Iterable[pd.DataFrame]:
-    identity = replace(source, columns=tuple(column for column in source.columns if column.name in _identity(source)))
-    return (table.to_pandas() for table in postgres_source.extract(connection, identity, lower, upper))
+    names = _identity(source)
+    told = {*names, source.country}
+    narrow = replace(source, columns=tuple(column for column in source.columns if column.name in told))
+    for reading in postgres_source.extract(connection, narrow, lower, upper):
+        yield wanted(reading.rows, source).select(names).to_pandas()
 
 
 def _landed_changes(resources: Resources, source: Source | None, landing: list[Any], findings: Findings) -> pd.DataFrame:
-    """Keys and ``changed_at`` of a landing's batches, each batch's object checked against its row."""
-    parts = [_no_changes(source)] if source else [pd.DataFrame()]
+    """Keys, ``changed_at`` and ``removed`` of a landing's batches, each batch's object checked against its row."""
+    parts = [plain_frame(_no_rows(source, [*_identity(source), REMOVED]))] if source else [pd.DataFrame()]
     for batch in landing:
         where = f"{batch.source}/{batch.country} batch {batch.seq}"
         try:
@@ -418,15 +443,36 @@ def _landed_changes(resources: Resources, source: Source | None, landing: list[A
             findings.add(6, where, f"its object holds {file.metadata.num_rows} rows, {batch.rows} are on record")
         if source is None:
             continue
-        changes = file.read(columns=_identity(source), use_threads=False).to_pandas()
+        names = [*_identity(source), REMOVED]
+        read = pa.concat_tables([_no_rows(source, names), *tables(file, GROUP_ROWS, names)], promote_options="permissive")
+        changes = plain_frame(read)
         moments = changes[source.changed_at]
         outside = int(((moments < batch.lower) | (moments >= batch.upper)).sum())
         if outside:
             findings.add(6, where, f"{outside} of its changes are not from {batch.lower} to {batch.upper}")
         if batch.rejected_rows is not None:
             _check_split(resources, source, batch, changes, findings)
-        parts.append(changes)
+        parts += [changes, *_unreadable_changes(resources, source, batch, findings)]
     return pd.concat(parts)
+
+
+def _unreadable_changes(resources: Resources, source: Source, batch: Any, findings: Findings) -> list[pd.DataFrame]:
+    """Keys and ``changed_at`` of a batch's rows that cannot be read, as far as those can."""
+    where = f"{batch.source}/{batch.country} batch {batch.seq}"
+    if batch.unreadable_key is None:
+        return []
+    try:
+        file = open_batch(resources.store, batch.unreadable_key, batch.unreadable_sha256)
+    except (StoreError, pa.ArrowInvalid) as error:
+        findings.add(7, where, f"its unreadable rows are not kept: {str(error).rstrip('.')}")
+        return []
+    if file.metadata.num_rows != batch.unreadable_rows:
+        findings.add(7, where, f"{file.metadata.num_rows} rows are unreadable, {batch.unreadable_rows} are on record")
+    names = _identity(source)
+    if not set(names) <= set(file.schema_arrow.names):
+        return []
+    typed = typed_texts(file.read(columns=names, use_threads=False), source, names)
+    return [pa.table(typed).drop_null().cast(schema_of(source).empty_table().select(names).schema).to_pandas()]
 
 
 def _check_split(resources: Resources, source: Source, batch: Any, landed: pd.DataFrame, findings: Findings) -> None:
@@ -444,15 +490,18 @@ def _check_split(resources: Resources, source: Source, batch: Any, landed: pd.Da
             return
         if file.metadata.num_rows != rows:
             findings.add(7, where, f"{file.metadata.num_rows} rows are {name}, {rows} are on record")
-        parts.append(file.read(columns=[*source.key, source.changed_at], use_threads=False).to_pandas())
+        parts.append(plain_frame(file.read(columns=[*source.key, source.changed_at], use_threads=False)))
     told = pd.concat(parts)[list(landed.columns)].sort_values([*landed.columns]).reset_index(drop=True)
     if not told.equals(landed.astype(told.dtypes).sort_values([*landed.columns]).reset_index(drop=True)):
         findings.add(7, where, "its accepted and its rejected rows together are not what was landed")
 
 
 def _no_changes(source: Source) -> pd.DataFrame:
-    empty: pd.DataFrame = schema_of(source).empty_table().select(_identity(source)).to_pandas()
-    return empty
+    return plain_frame(_no_rows(source, _identity(source)))
+
+
+def _no_rows(source: Source, names: list[str]) -> pa.Table:
+    return schema_of(source).empty_table().select(names)
 
 
 def _identity(source: Source) -> list[str]:
@@ -461,7 +510,9 @@ def _identity(source: Source) -> list[str]:
 
 
 def _check_doubles(source: Source, landed: pd.DataFrame, findings: Findings) -> None:
-    again = landed[landed.duplicated()]
+    """No change is landed twice, but for those that say of another country that their row has left it."""
+    own = landed if isinstance(source, FileSource) else landed[~landed[REMOVED].astype(bool)]
+    again = own[own.duplicated(_identity(source))]
     if len(again):
         findings.add(6, source.name, f"{len(again)} changes are landed twice, such as {_named(again)}")
 
@@ -478,7 +529,8 @@ def _check_against_source(
         findings.unseen.append(f"Source {source.name} was not compared with its batches up to {upper}: {error}")
         return
     findings.seen["compared"] += len(there)
-    sides = there.merge(landed.drop_duplicates(), how="left", indicator="side")
+    identity = _identity(source)
+    sides = there.merge(landed[identity].drop_duplicates(), how="left", on=identity, indicator="side")
     missing = there[(sides["side"] == "left_only").to_numpy()]
     if len(missing):
         findings.add(6, source.name, f"{len(missing)} changes up to {upper} were never landed, such as {_named(missing)}")

@@ -56,7 +56,8 @@ def released_outcome(database: Connection, cell: Cell, run_id: str) -> Outcome |
 def train_cell(job: Job, timings: Timings) -> Outcome:
     """Retrain and judge one cell against the champion in force, and publish the challenger when it wins.
 
-    Raises StaleVerdict when the champion moved meanwhile: the caller judges again.
+    Raises StaleVerdict when the champion moved meanwhile, or a batch that was read, or not, was decided about: the caller
+    judges again.
     """
     with timings.part("load"):
         champion = champion_of(job.database, job.cell)
@@ -188,7 +189,7 @@ def _write(job: Job, material: Material, judged: Fit, judgement: Judgement) -> t
         "as_first": against > 0 and bool(judgement.scores) and "champion" not in judgement.scores,
     }  # fmt: skip
     row = fetch_one(
-        job.database, "add_verdict", model=job.model.name, country=job.country, as_of=job.as_of, rows=span.rows,
+        job.database, "add_verdict", model=job.model.name, country=job.country, as_of=material.as_of, rows=span.rows,
         clusters=span.clusters, decision=judgement.decision, gates=Json([asdict(gate) for gate in judgement.gates]),
         scores=Json(judgement.scores), reason=judgement.reason, **identity,
     ) or fetch_one(job.database, "verdict_of", **identity)  # fmt: skip
@@ -222,7 +223,7 @@ def _refit(job: Job, material: Material, judged: Fit) -> Fit:
     """The served fit: the same recipe up to ``as_of``, checked against the judged fit."""
     if not job.model.refit:
         return judged
-    until = job.as_of + pd.Timedelta(microseconds=1)
+    until = material.as_of + pd.Timedelta(microseconds=1)
     served = fit(job.model, training_rows(material.examples, job.model, until))
     held, metric = material.held, METRICS[job.model.metric]
     both = [predictions(fitted.estimator, job.code, held, metric, job.model.name) for fitted in (served, judged)]

@@ -18,11 +18,12 @@ from perennial.steps.decisions import short_name
 logger = logging.getLogger(__name__)
 
 MOST_BATCHES, SAMPLES, WIDTH = 20, 3, 60
-HEAD = ("batch", "state", "landed", "rows", "rejected", "events")
+HEAD = ("batch", "state", "landed", "rows", "rejected", "unreadable", "events")
 
 
 def look(resources: Resources, source: Source, country: str | None = None, seq: int | None = None) -> dict[str, list[str]]:
-    """Log a table of the batches that are held and of the newest ones with rejected rows, of one country or number or all,
+    """Log a table of the batches that are held and of the newest ones with rejected or
+    unreadable rows, of one country or number or all,
     then of each the reason, the objects and some rows; returns their names. Raises NothingToDo where nothing is kept aside.
     """
     with closing(connect(resources.database)) as database:
@@ -35,13 +36,15 @@ def look(resources: Resources, source: Source, country: str | None = None, seq: 
         for line in _details(resources, batch):
             logger.info("%s", line)
     held = [short_name(batch) for batch in batches if batch.state == "quarantined"]
-    return {"held": held, "with rejected rows": [short_name(batch) for batch in batches if batch.rejected_rows]}
+    rejected = [short_name(batch) for batch in batches if batch.rejected_rows or batch.unreadable_rows]
+    return {"held": held, "with rejected rows": rejected}
 
 
 def _facts(batch: Any) -> tuple[str, ...]:
     events = f"{batch.event_min:%Y-%m-%d %H:%M} to {batch.event_max:%Y-%m-%d %H:%M}" if batch.event_min else "none"
     landed = f"{batch.landed_at:%Y-%m-%d %H:%M}"
-    return short_name(batch), batch.state, landed, f"{batch.rows:,}", f"{batch.rejected_rows or 0:,}", events
+    numbers = (f"{number or 0:,}" for number in (batch.rows, batch.rejected_rows, batch.unreadable_rows))
+    return short_name(batch), batch.state, landed, *numbers, events
 
 
 def _table(rows: list[tuple[str, ...]]) -> Iterator[str]:
@@ -64,6 +67,11 @@ def _details(resources: Resources, batch: Any) -> Iterator[str]:
         rules = ", ".join(f"{rule} ({number:,})" for rule, number in batch.rejections.items())
         yield f"{name}: {batch.rejected_rows:,} rejected rows in {resources.store.url}/{key}, by {rules}"
     yield from (f"{name}: such as {text}" for text in _samples(resources, key, sha256))
+    if batch.unreadable_rows:
+        key, sha256 = batch.unreadable_key, batch.unreadable_sha256
+        flaws = ", ".join(f"{flaw} ({number:,})" for flaw, number in batch.unreadable.items())
+        yield f"{name}: {batch.unreadable_rows:,} rows that cannot be read in {resources.store.url}/{key}: {flaws}"
+        yield from (f"{name}: such as {text}" for text in _samples(resources, key, sha256))
 
 
 def _samples(resources: Resources, key: str, sha256: str) -> list[str]:

@@ -9,7 +9,7 @@ import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
@@ -31,6 +31,7 @@ from perennial.shell.lake import Reader, row_columns
 from perennial.spec import Model, Source
 from perennial.steps.manifests import load_fit, manifest_of
 
+FIRST = datetime(1, 1, 2, tzinfo=UTC)
 INSTANT = pd.Timedelta(microseconds=1)
 
 
@@ -66,24 +67,26 @@ class Ledger:
         return made[-1] if made else None
 
     @cached_property
-    def rows(self) -> dict[int, pd.DataFrame]:
-        """The rows of each accepted batch by its number."""
+    def reader(self) -> Reader:
+        """Reads the cell's rows; its first reading is of all that later ones ask for."""
         columns = row_columns(self.source, self.model.columns)
         reader = Reader(self.resources.store, self.source, columns)
-        return {batch.seq: reader.rows([batch], columns, batch.event_min, batch.event_max) for batch in self.batches}
+        reader.rows(self.batches, columns, FIRST, self.end)
+        return reader
 
     def known(self, moment: Any) -> pd.DataFrame:
         """The rows a training of that cycle could read."""
-        start, end = window_of(self.model, moment.as_of)
-        seqs = [batch.seq for batch in self.batches if batch.decided_at <= moment.planned_at]
-        rows = pd.concat([self.rows[seq] for seq in seqs])
-        return latest_revisions(rows[rows[self.source.event_time].between(start, end)], self.source)
+        batches = [batch for batch in self.batches if batch.decided_at <= moment.planned_at]
+        return self._rows(batches, *window_of(self.model, moment.as_of))
 
     @cached_property
     def everything(self) -> pd.DataFrame:
         """The latest revisions of all rows up to the last cycle."""
-        rows = pd.concat(list(self.rows.values()))
-        return latest_revisions(rows[rows[self.source.event_time] <= self.end], self.source)
+        return self._rows(self.batches, FIRST, self.end)
+
+    def _rows(self, batches: Sequence[Any], start: datetime, end: datetime) -> pd.DataFrame:
+        rows = self.reader.rows(batches, row_columns(self.source, self.model.columns), start, end)
+        return latest_revisions(rows, self.source)
 
 
 def hindsight(
@@ -96,7 +99,7 @@ def hindsight(
         ledgers = [
             Ledger(
                 resources, model, source, country,
-                fetch(database, "moments_of", fleet=fleet, source=source.name),
+                fetch(database, "moments_of", fleet=fleet, source=source.name, country=country),
                 fetch(database, "releases_of", model=model.name, country=country),
                 fetch(database, "accepted_batches", source=source.name, country=country),
                 fetch(database, "endings_of", model=model.name, country=country),

@@ -1,16 +1,18 @@
-"""Landing of a source of files: each file once by its name and hash, whole or not at all.
+"""Landing of a source of files: each file once by its name and hash.
 
-A file's rows get the moment of its pick-up, a microsecond apart, as ``changed_at``: so every row is a change of its own, a
-later line is a later revision, and the rows of a file are those of its interval. Files are taken in portions, each recorded in
-one transaction. What cannot be read is refused with its reason, and looked at again once its store says that it was written
-anew.
+A file's rows, also those that cannot be read, get the moment of its pick-up as ``changed_at``,
+a microsecond apart: so every row is a change of its own, a later line is a later revision, and
+the rows of a file are those of its interval. Files are taken in portions, each recorded in one
+transaction. A file that cannot be read as a whole is refused with its reason, and looked at again
+once its store says that it was written again; a row that cannot be read is kept aside by itself.
 """
 
 import hashlib
+import itertools
 import logging
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -18,23 +20,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from perennial.core.key_filters import key_filter, key_hashes
+from perennial.core.trials import rejected_schema, with_reasons
 from perennial.errors import FileRefused, NothingToDo, ObjectMissing, StoreError
 from perennial.resources import Resources
 from perennial.shell import file_source
 from perennial.shell.database import Connection, connect, fetch, fetch_one
 from perennial.shell.lake import TYPES, schema_of
 from perennial.shell.store import Entry, Store
+from perennial.shell.values import Reading, typed_texts
 from perennial.spec import REMOVED, FileSource
-from perennial.steps.landing import Batches, Landing, cursor_of, record
-from perennial.steps.vanished import vanished_rows
+from perennial.steps.batches import Batches, unreadable_schema, wanted
+from perennial.steps.landing import Landing, cursor_of, record
+from perennial.steps.vanished import FormerRevisions
 
 logger = logging.getLogger(__name__)
 
+Offsets = npt.NDArray[np.int64]
 PORTION_FILES, PORTION_BYTES = 100, 256 << 20
+ASKED_FILES = 10_000  # that the registry is asked about at once
+ROWS, UNREADABLE, KEYS = ".rows", ".unreadable", ".keys"  # of local files
 MICROSECOND = timedelta(microseconds=1)
 
 
@@ -76,20 +86,32 @@ def land_files(resources: Resources, source: FileSource) -> dict[str, int]:
 
 
 def _candidates(store: Store, database: Connection, source: FileSource) -> list[Candidate]:
-    known = {row.name: row for row in fetch(database, "known_files", source=source.name)}
+    """What is listed and not known as it stands, oldest first. What was known and is listed no more is not asked for."""
     entries, clock = file_source.look(store, source)
     found = []
-    for entry in entries:
-        name = entry.key.removeprefix(source.prefix)
-        former = known.get(name)
-        if former and former.stamp == entry.stamp:
-            continue
-        if abs(clock - entry.modified) < source.quiet:  # a time to come is a preset one, not that of a writer at work
-            logger.info("%s: %s was written at %s and is left for later", source.name, name, entry.modified)
-            continue
-        revision, sha256 = (former.revision + 1, former.landed_sha256) if former else (1, None)
-        found.append(Candidate(entry=entry, name=name, revision=revision, landed_sha256=sha256))
+    for first in range(0, len(entries), ASKED_FILES):
+        part = entries[first : first + ASKED_FILES]
+        changed = _changed(database, source, part)
+        for entry in part:
+            former = changed.get(_name_of(entry, source))
+            if former is None:
+                continue
+            if abs(clock - entry.modified) < source.quiet:  # a time to come is a preset one, not that of a writer at work
+                logger.info("%s: %s was written at %s and is left for later", source.name, former.name, entry.modified)
+                continue
+            revision, sha256 = former.revision + 1, former.landed_sha256
+            found.append(Candidate(entry=entry, name=former.name, revision=revision, landed_sha256=sha256))
     return found
+
+
+def _changed(database: Connection, source: FileSource, entries: Sequence[Entry]) -> dict[str, Any]:
+    """Which of some listed files were written since they were last seen, by name."""
+    names, stamps = [_name_of(entry, source) for entry in entries], [entry.stamp for entry in entries]
+    return {row.name: row for row in fetch(database, "changed_files", source=source.name, names=names, stamps=stamps)}
+
+
+def _name_of(entry: Entry, source: FileSource) -> str:
+    return entry.key.removeprefix(source.prefix)
 
 
 def _portions(candidates: list[Candidate]) -> Iterator[list[Candidate]]:
@@ -119,23 +141,48 @@ def _land(
             return {}
         at, batches, facts = max(lower, clock), Batches(source, folder), []
         for file in picked:
-            counts = _write(resources, database, source, file, batches, at)
-            facts.append(_facts(file, *counts, at))
-            at += sum(counts) * MICROSECOND
+            before = batches.left_out.total()
+            former = FormerRevisions(resources=resources, database=database, source=source, name=file.candidate.name)
+            counts = _write(source, file, former, batches, at)
+
+            left_out = batches.left_out.total() - before
+            older = _older(file, former, clock, folder / "older")
+            facts.append({**_facts(file, counts, at), **older, "left_out": left_out})
+            at += counts.total() * MICROSECOND
+        written = batches.close()
         landing = Landing(
-            lower=lower, upper=max(at, lower + MICROSECOND), clock=clock, batches=batches.close(), files=tuple(facts)
+            lower=lower,
+            upper=max(at, lower + MICROSECOND),
+            clock=clock,
+            batches=written,
+            files=tuple(facts),
+            key_filters={country: _key_filter(source, landed.file.path) for country, landed in written.items()},
         )
         return record(resources, database, source, landing)
 
 
-def _facts(file: Picked, rows: int, removed: int, at: datetime) -> dict[str, Any]:
+def _older(file: Picked, former: FormerRevisions, clock: datetime, path: Path) -> dict[str, Any]:
+    """What the next revision of a file has to look at beside the last two; nothing, where this is the first."""
+    if file.state == "landed" and file.candidate.landed_sha256:
+        return former.write_older(path)
+    return {"older_at": clock if file.state == "landed" else None, "older_key": None, "older_sha256": None}
+
+
+def _key_filter(source: FileSource, path: Path) -> bytes:
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        groups = (file.read_row_group(group, columns=[*source.key], use_threads=False) for group in range(file.num_row_groups))
+        hashes = [np.empty(0, dtype=np.uint64), *(key_hashes(table, source) for table in groups)]
+        return key_filter(np.concatenate(hashes))
+
+
+def _facts(file: Picked, counts: Counter[str], at: datetime) -> dict[str, Any]:
     """A file as the ledger has it."""
     entry, is_landed = file.candidate.entry, file.state == "landed"
     return {
         "name": file.candidate.name, "revision": file.candidate.revision, "state": file.state, "reason": file.reason,
         "stamp": entry.stamp, "modified": entry.modified, "size": entry.size, "sha256": file.sha256,
-        "rows": rows, "removed": removed, "lower": at if is_landed else None,
-        "upper": at + (rows + removed) * MICROSECOND if is_landed else None,
+        "rows": counts["rows"], "unreadable_rows": counts["unreadable"], "removed": counts["removed"],
+        "lower": at if is_landed else None, "upper": at + counts.total() * MICROSECOND if is_landed else None,
     }  # fmt: skip
 
 
@@ -167,23 +214,22 @@ def _pick(store: Store, source: FileSource, candidate: Candidate, path: Path) ->
 def _fetched(store: Store, entry: Entry, path: Path) -> str | None:
     """The hash of an object that is fetched to ``path``; None when it was written meanwhile. Raises ObjectMissing."""
     store.get_file(entry.key, path)
-    after = {other.key: other for other in store.look(entry.key)[0]}
-    if entry.key not in after:
-        raise ObjectMissing(f"{store.url}/{entry.key} is not in the store.")
-    if after[entry.key].stamp != entry.stamp:
+    if store.entry(entry.key).stamp != entry.stamp:
         return None
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _parsed(path: Path, source: FileSource, name: str) -> Path:
-    """All rows of a file in the spec's types, as a local Parquet file. Raises FileRefused."""
-    made = path.with_suffix(".rows")
-    schema = pa.schema([(column.name, TYPES[column.type]) for column in source.file_columns])
+    """All rows of a file in the spec's types, with their numbers, as a local Parquet file.
+
+    Beside it lie the unreadable ones as texts, and the keys of all. Raises FileRefused.
+    """
+    made = path.with_suffix(ROWS)
     try:
-        with pq.ParquetWriter(made, schema) as writer:
-            for table in file_source.tables(path, name, source):
-                writer.write_table(table)
+        with closing(_FileWriter(source, made)) as writer:
+            for reading in file_source.tables(path, name, source):
+                writer.write(reading)
     except (FileRefused, OSError):
         raise
     except Exception as error:
@@ -192,37 +238,106 @@ def _parsed(path: Path, source: FileSource, name: str) -> Path:
     return made
 
 
-def _write(
-    resources: Resources, database: Connection, source: FileSource, file: Picked, batches: Batches, at: datetime
-) -> tuple[int, int]:
-    """Add a file's rows to the batches, and as removed those that only its former revisions hold; how many of each."""
+class _FileWriter:
+    """Writes what is read of a file to local Parquet files, chunk by chunk.
+
+    The rows have their numbers in the place of ``changed_at``.
+    """
+
+    def __init__(self, source: FileSource, path: Path) -> None:
+        self.source = source
+        types = {column.name: TYPES[column.type] for column in source.file_columns}
+        self.keys_schema = pa.schema([(name, types[name]) for name in dict.fromkeys((*source.key, source.country))])
+        self.rows = pq.ParquetWriter(path, pa.schema([*types.items(), (source.changed_at, pa.int64())]))
+        self.unreadable = pq.ParquetWriter(path.with_suffix(UNREADABLE), _numbered_schema(source))
+        self.keys = pq.ParquetWriter(path.with_suffix(KEYS), self.keys_schema)
+
+    def write(self, reading: Reading) -> None:
+        """Append a chunk."""
+        self.rows.write_table(reading.rows.append_column(self.source.changed_at, pa.array(reading.numbers, pa.int64())))
+        self.keys.write_table(reading.rows.select(self.keys_schema.names))
+        if reading.unreadable.num_rows:
+            numbers = pa.array(reading.unreadable_numbers, pa.int64())
+            texts = with_reasons(reading.unreadable, reading.kinds, reading.reasons)
+            texts = texts.append_column(self.source.changed_at, numbers)
+            self.unreadable.write_table(texts.cast(_numbered_schema(self.source)))
+            self.keys.write_table(self._keys_of(reading.unreadable))
+
+    def close(self) -> None:
+        """Finish the files."""
+        for writer in (self.rows, self.unreadable, self.keys):
+            writer.close()
+
+    def _keys_of(self, texts: pa.Table) -> pa.Table:
+        """The keys of unreadable rows, as far as they can be read. One of an unknown country may be of any."""
+        name = self.source.country
+        keys = typed_texts(texts, self.source, self.source.key)
+        known = {str(value): value for value in self.source.countries}
+        may_be = [[known[value]] if value in known else [*known.values()] for value in texts[name].to_pylist()]
+        places = pa.array(np.repeat(np.arange(len(may_be)), [len(values) for values in may_be]))
+        columns = {name: values.take(places) for name, values in keys.items()}
+        countries = pa.array(list(itertools.chain(*may_be)), self.keys_schema.field(name).type)
+        return pa.table({**columns, name: countries}).select(self.keys_schema.names).drop_null()
+
+
+def _numbered_schema(source: FileSource) -> pa.Schema:
+    texts = rejected_schema(pa.schema([(column.name, pa.string()) for column in source.file_columns]))
+    return texts.append(pa.field(source.changed_at, pa.int64()))
+
+
+def _write(source: FileSource, file: Picked, former: FormerRevisions, batches: Batches, at: datetime) -> Counter[str]:
+    """Add a file's rows to the batches, unreadable ones among them, and as removed those that only its former revisions
+    hold; how many of each."""
+    counts: Counter[str] = Counter()
     if file.rows is None:
-        return 0, 0
-    rows = 0
-    with pq.ParquetFile(file.rows, pre_buffer=False) as parsed:
-        for table in _chunks(parsed):
-            batches.write(_stamped(table, source, at + rows * MICROSECOND, removed=False))
-            rows += table.num_rows
-    removed = 0
+        return counts
+    for table in _row_groups(file.rows):
+        batches.write(_stamped(table, source, at, _offsets(table, source), removed=False))
+        counts["rows"] += table.num_rows
+    for table in _row_groups(file.rows.with_suffix(UNREADABLE)):
+        batches.write_unreadable(_stamped_texts(table, source, at))
+        counts["unreadable"] += table.num_rows
     if file.candidate.landed_sha256:
-        for country, table in vanished_rows(resources, database, source, file.candidate.name, file.rows):
-            batches.write_country(country, _stamped(table, source, at + (rows + removed) * MICROSECOND, removed=True))
-            removed += table.num_rows
-    file.rows.unlink()
-    return rows, removed
+        keys = file.rows.with_suffix(KEYS)
+        for country, table in former.vanished(keys):
+            offsets = counts.total() + np.arange(table.num_rows)
+            batches.write_country(country, _stamped(table, source, at, offsets, removed=True))
+            counts["removed"] += table.num_rows
+    for ending in (ROWS, UNREADABLE, KEYS):
+        file.rows.with_suffix(ending).unlink()
+    return counts
 
 
-def _chunks(file: pq.ParquetFile) -> Iterator[pa.Table]:
-    return (file.read_row_group(group, use_threads=False) for group in range(file.num_row_groups))
+def _row_groups(path: Path) -> Iterator[pa.Table]:
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        yield from (file.read_row_group(group, use_threads=False) for group in range(file.num_row_groups))
 
 
-def _stamped(table: pa.Table, source: FileSource, at: datetime, *, removed: bool) -> pa.Table:
+def _offsets(table: pa.Table, source: FileSource) -> Offsets:
+    """How many rows of their file come before rows that have their numbers in the place of ``changed_at``."""
+    numbers: Offsets = table[source.changed_at].to_numpy()
+    return numbers - 1
+
+
+def _moments(at: datetime, offsets: Offsets) -> pa.Array:
+    return pa.array(np.datetime64(at.replace(tzinfo=None), "us") + offsets, pa.timestamp("us")).cast(TYPES["timestamp"])
+
+
+def _stamped(table: pa.Table, source: FileSource, at: datetime, offsets: Offsets, *, removed: bool) -> pa.Table:
     """Rows with a moment each, from ``at`` on, and whether they are gone."""
-    moments = np.datetime64(at.replace(tzinfo=None), "us") + np.arange(table.num_rows)
     made = {name: table[name] for name in table.column_names if name not in (source.changed_at, REMOVED)}
-    made[source.changed_at] = pa.array(moments, pa.timestamp("us")).cast(TYPES["timestamp"])
+    made[source.changed_at] = _moments(at, offsets)
     made[REMOVED] = pa.array(np.full(table.num_rows, removed))
     schema = schema_of(source)
+    return pa.table([made[field.name] for field in schema], schema=schema)
+
+
+def _stamped_texts(table: pa.Table, source: FileSource, at: datetime) -> pa.Table:
+    """Unreadable rows with a moment each, as they are kept aside."""
+    made = {name: table[name] for name in table.column_names}
+    made[source.changed_at] = _moments(at, _offsets(table, source)).cast(pa.string())
+    made[REMOVED] = pa.array(["false"] * table.num_rows)
+    schema = unreadable_schema(source)
     return pa.table([made[field.name] for field in schema], schema=schema)
 
 
@@ -236,11 +351,11 @@ def delivered(store: Store, source: FileSource, files: list[Any], lower: datetim
             path = Path(folder) / "file"
             if not _is_there(store, f"{source.prefix}{file.name}", file.sha256, path):
                 continue
-            at = file.lower
-            for table in file_source.tables(path, file.name, source):
-                stamped = _stamped(table, source, at, removed=False)
+            for reading in file_source.tables(path, file.name, source):
+                places = reading.numbers - 1
+                stamped = _stamped(reading.rows, source, file.lower, places, removed=False)
+                stamped = wanted(stamped, source)
                 yield stamped.select([*source.key, source.changed_at]).to_pandas()
-                at += table.num_rows * MICROSECOND
 
 
 def _is_there(store: Store, key: str, sha256: str, path: Path) -> bool:

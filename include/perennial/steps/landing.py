@@ -1,66 +1,42 @@
-"""What every landing does, wherever its rows come from: one batch per country, stored, then recorded in one transaction."""
+"""What every landing does, wherever its rows come from: one batch per country, stored, then recorded in one transaction.
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+Rows that cannot be read are part of their country's batch, in an object of their own.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
+from perennial.core.key_filters import key_types
 from perennial.errors import RegistryError
 from perennial.resources import Resources
-from perennial.shell.database import Connection, fetch_one, run, transaction
-from perennial.shell.lake import BatchWriter, LandedFile
-from perennial.spec import UNKNOWN_COUNTRY, Source
+from perennial.shell.database import Connection, Json, fetch_one, run, transaction
+from perennial.spec import Source
+from perennial.steps.batches import Landed
+from perennial.steps.places import Places, note_places
 
-
-class Batches:
-    """The batches of a landing while they are written, each to a local file."""
-
-    def __init__(self, source: Source, folder: Path) -> None:
-        self.source, self.folder = source, folder
-        self.writers: dict[str, BatchWriter] = {}
-
-    def write(self, table: pa.Table) -> None:
-        """Append rows of any countries."""
-        for country, part in by_country(table, self.source):
-            self.write_country(country, part)
-
-    def write_country(self, country: str, table: pa.Table) -> None:
-        """Append rows of one country."""
-        if country not in self.writers:
-            self.writers[country] = BatchWriter(self.folder / f"{country}.parquet", self.source)
-        self.writers[country].write(table)
-
-    def close(self) -> dict[str, LandedFile]:
-        """Finish every batch; by country."""
-        return {country: writer.close() for country, writer in self.writers.items()}
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Landing:
-    """The changes of a source from ``lower`` to ``upper``: its batches by country, and the rows of its files, if any."""
+    """The changes of a source from ``lower`` to ``upper``: its batches by country; the rows of its files, if any,
+    by country the filters of their keys; and the keys of a table's rows.
+
+    ``rechecked``: the part of an interval landed before that was looked through once more. Its batches are late ones, and the
+    cursor stays.
+    """
 
     lower: datetime
     upper: datetime
     clock: datetime
-    batches: dict[str, LandedFile]
+    batches: dict[str, Landed]
     files: tuple[dict[str, Any], ...] = ()
-
-
-def by_country(table: pa.Table, source: Source) -> Iterator[tuple[str, pa.Table]]:
-    """The rows of each country, those of no known one under UNKNOWN_COUNTRY."""
-    values = table[source.country]
-    for value in pc.unique(values).to_pylist():
-        chosen = pc.is_null(values) if value is None else pc.equal(values, value)
-        yield country_of(source, value), table.filter(chosen)
-
-
-def country_of(source: Source, value: Any) -> str:
-    """The code that the spec has for a value of the country column."""
-    return source.countries.get(value, UNKNOWN_COUNTRY)
+    rechecked: tuple[datetime, datetime] | None = None
+    key_filters: dict[str, bytes] = field(default_factory=dict)
+    places: Places | None = None
 
 
 def cursor_of(database: Connection, source: Source, clock: datetime) -> datetime:
@@ -69,23 +45,60 @@ def cursor_of(database: Connection, source: Source, clock: datetime) -> datetime
     return fetch_one(database, "cursor_of", source=source.name).position  # type: ignore[no-any-return]
 
 
+def stored(resources: Resources, source: Source, country: str, batch: Landed) -> dict[str, Any]:
+    """Store a batch's objects; returns what the ledger says of them."""
+    file, aside = batch.file, batch.unreadable
+    key = f"lake/{source.name}/{country}/{file.sha256}.parquet"
+    resources.store.put_file(key, file.path)
+    facts: dict[str, Any] = {
+        "rows": file.rows, "event_min": file.event_min, "event_max": file.event_max, "object_key": key, "sha256": file.sha256,
+        "size": file.size, "unreadable_rows": 0, "unreadable": Json(dict(batch.flaws)), "unreadable_key": None,
+        "unreadable_sha256": None, "unreadable_size": None,
+    }  # fmt: skip
+    if aside is None:
+        return facts
+    key = f"quarantine/{source.name}/{country}/{aside.sha256}.parquet"
+    resources.store.put_file(key, aside.path)
+    found = {"rows": aside.rows, "key": key, "sha256": aside.sha256, "size": aside.size}
+    return facts | {f"unreadable_{name}": value for name, value in found.items()}
+
+
 def record(resources: Resources, database: Connection, source: Source, landing: Landing) -> dict[str, int]:
-    """Store the batches' objects, then record batches, files and the cursor's move together; returns rows by country.
+    """Store the batches' objects, then record batches, files and the cursor's move together; returns readable rows by country.
 
     Raises RegistryError when the cursor has moved meanwhile.
     """
-    keys = {country: f"lake/{source.name}/{country}/{file.sha256}.parquet" for country, file in landing.batches.items()}
-    for country, file in landing.batches.items():
-        resources.store.put_file(keys[country], file.path)
+    facts_of = {country: stored(resources, source, country, batch) for country, batch in landing.batches.items()}
     bounds = {"lower": landing.lower, "upper": landing.upper}
     with transaction(database):
-        if run(database, "advance_cursor", source=source.name, clock=landing.clock, **bounds) != 1:
+        if _advance(database, source, landing) != 1:
             raise RegistryError(f"Another landing of {source.name} was faster. Nothing of this one was recorded.")
-        for country, file in landing.batches.items():
-            run(
-                database, "land_batch", source=source.name, country=country, rows=file.rows, event_min=file.event_min,
-                event_max=file.event_max, object_key=keys[country], sha256=file.sha256, size=file.size, **bounds,
-            )  # fmt: skip
+        is_late = landing.rechecked is not None
+        for country, facts in facts_of.items():
+            named = {"source": source.name, "country": country, "is_late": is_late}
+            run(database, "land_batch", **named, **facts, **bounds)
+        for country, filter_ in landing.key_filters.items():
+            said = {"key_types": key_types(source), "filter": filter_}
+            run(database, "add_key_filter", source=source.name, country=country, **said)
+        note_places(database, source, landing.places)
         for facts in landing.files:
             run(database, "pick_up_file", source=source.name, **facts)
-    return {country: file.rows for country, file in landing.batches.items()}
+    _log_unreadable(source, facts_of)
+    return {country: facts["rows"] for country, facts in facts_of.items()}
+
+
+def _log_unreadable(source: Source, facts_of: Mapping[str, Mapping[str, Any]]) -> None:
+    text = "%s/%s: %s rows cannot be read and are kept aside in %s"
+    for country, facts in facts_of.items():
+        if facts["unreadable_rows"]:
+            rows = f"{facts['unreadable_rows']:,}"
+            logger.error(text, source.name, country, rows, facts["unreadable_key"])
+
+
+def _advance(database: Connection, source: Source, landing: Landing) -> int:
+    """Move the cursor, or how far the source was looked through once more; returns 0 where another landing has."""
+    if landing.rechecked:
+        start, end = landing.rechecked
+        return run(database, "advance_recheck", source=source.name, start=start, end=end)
+    bounds = {"lower": landing.lower, "upper": landing.upper}
+    return run(database, "advance_cursor", source=source.name, clock=landing.clock, **bounds)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,12 +14,12 @@ from perennial.core.artifacts import environment
 from perennial.core.comparison import rows_in_reach, too_few
 from perennial.core.examples import made_examples, matured_examples, missing_labels, with_labels
 from perennial.core.messages import Loss
-from perennial.core.snapshots import Snapshot, latest_revisions, window_of
+from perennial.core.snapshots import Snapshot, also_known, latest_revisions, window_of
 from perennial.core.spans import Span, comparison_span, unseen_rows
 from perennial.errors import StoreError
 from perennial.recipe import Recipe, RecipeCode, code_of, recipe_of
 from perennial.resources import Resources
-from perennial.shell.database import Connection, fetch, fetch_one
+from perennial.shell.database import Connection, fetch, fetch_one, moment
 from perennial.shell.lake import Reader, row_columns
 from perennial.shell.registry import is_lost, reading_differently
 from perennial.spec import Model, Source
@@ -36,8 +36,8 @@ LOST_AND_NOTHING_NEW = (
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a worker hands to a cell: the run's request and data time, the outside world, what it has read already.
-
+    """What a worker hands to a cell: the run's request, the country's data time when it was planned, the outside world, what
+    it has read already. ``known_until``: of a backfill, which does without what became known later.
     ``losses``: champions that the cell has found to be unreadable; their owners are told at once.
     """
 
@@ -46,6 +46,7 @@ class Job:
     source: Source
     country: str
     as_of: datetime
+    known_until: datetime | None
     force: bool
     dry_run: bool
     resources: Resources
@@ -80,10 +81,12 @@ class Outcome:
 class Material:
     """What one judgement works on: the snapshot's matured examples, the champion, the span.
 
-    ``examples_of_champion``: those of the champion's recipe, where that is another one.
+    ``as_of``: up to which event time the country's rows are known. ``examples_of_champion``: those of the champion's recipe,
+    where that is another one.
     """
 
     snapshot: Snapshot
+    as_of: datetime
     rows_read: int
     examples: pd.DataFrame
     examples_of_champion: pd.DataFrame | None
@@ -100,10 +103,10 @@ class Material:
 
 def load(job: Job, champion: Any | None) -> Material | Outcome:
     """What the cell is judged on now, or how it ends without being judged."""
-    snapshot, objects = _snapshot(job)
-    if snapshot is None:
+    reading = _reading(job)
+    if reading is None:
         return Outcome(state="skipped", reason=f"Source {job.source.name} has no accepted rows for {job.country}.")
-    rows = latest_revisions(_read(job, snapshot, objects), job.source)
+    job, rows = replace(job, as_of=reading.as_of), reading.rows
     made = made_examples(job.model.examples, rows, job.as_of, job.model.name)
     lacking = _lacking_labels(job, made)
     if lacking:
@@ -116,7 +119,8 @@ def load(job: Job, champion: Any | None) -> Material | Outcome:
     code = code_of(job.model, champion.recipe) if champion else None
     is_other = champion is not None and champion.recipe != recipe.hash
     material = Material(
-        snapshot=snapshot,
+        snapshot=reading.snapshot,
+        as_of=reading.as_of,
         rows_read=len(rows),
         examples=examples,
         examples_of_champion=matured_examples(code.examples, rows, job.as_of, job.model.name) if code and is_other else None,
@@ -165,13 +169,44 @@ def _due_span(job: Job, champion: Any | None, examples: pd.DataFrame) -> Span | 
     return span
 
 
-def _snapshot(job: Job) -> tuple[Snapshot | None, list[Any]]:
-    """What there is to read, and the objects that hold it; none before anything is accepted."""
-    start, end = window_of(job.model, job.as_of)
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """The rows of a snapshot, indexed by the source's key, and up to which event time the country's rows are known."""
+
+    snapshot: Snapshot
+    rows: pd.DataFrame
+    as_of: datetime
+
+
+def _reading(job: Job) -> Reading | None:
+    """What there is to read now, from the batches alone where a compaction of them cannot be read; None before anything is
+    accepted."""
+    for compacted in (True, False):
+        found = _snapshot(job, compacted)
+        if found is None:
+            return None
+        try:
+            return _read(job, *found)
+        except StoreError as error:
+            if not compacted or all(each.batches == 1 for each in found[1]):
+                raise
+            logger.warning("%s is read from the batches: %s", job.cell, error)
+    return None
+
+
+def _snapshot(job: Job, compacted: bool) -> tuple[Snapshot, list[Any]] | None:
+    """What is read, and the objects that hold just that: both as they are at one moment, whatever is decided meanwhile.
+
+    The window ends where the accepted rows do: of what was accepted when the run was planned, some may be retracted by now.
+    """
     asked = {"source": job.source.name, "country": job.country}
-    decided = fetch_one(job.database, "last_decided", **asked)
-    if decided is None or not decided.has_accepted:
-        return None, []
+    with moment(job.database):
+        decided = fetch_one(job.database, "last_decided", **asked)
+        if decided is None or decided.event_max is None:
+            return None
+        start, end = window_of(job.model, min(job.as_of, decided.event_max))
+        wanted = {**asked, "last_seq": decided.last_seq, "start": start, "end": end}
+        objects = fetch(job.database, "objects_of", **wanted) if compacted else fetch(job.database, "batches_of", **wanted)
     snapshot = Snapshot(
         source=job.source.name,
         country=job.country,
@@ -179,22 +214,33 @@ def _snapshot(job: Job) -> tuple[Snapshot | None, list[Any]]:
         excluded=tuple(decided.excluded),
         window_start=start,
         window_end=end,
+        known_until=job.known_until,
     )
-    return snapshot, fetch(job.database, "objects_of", **asked, last_seq=decided.last_seq, start=start, end=end)
+    return snapshot, objects
 
 
-def _read(job: Job, snapshot: Snapshot, objects: list[Any]) -> pd.DataFrame:
-    """The snapshot's rows; from its batches alone where a compaction of them cannot be read."""
+def _read(job: Job, snapshot: Snapshot, objects: list[Any]) -> Reading:
+    known_until, end = snapshot.known_until, snapshot.window_end
+    rows = _revisions(job, snapshot, objects, known_until)
+    if known_until is None:
+        return Reading(snapshot=snapshot, rows=rows, as_of=end)
+    if _landed_later(job, known_until):
+        now = _revisions(job, snapshot, objects, None)
+        return Reading(snapshot=snapshot, rows=also_known(rows, now), as_of=end)
+    # What had happened by then, but was not known yet, is no more there than the days after it.
+    newest = rows[job.source.event_time].max()
+    return Reading(snapshot=snapshot, rows=rows, as_of=end if pd.isna(newest) else min(end, newest.to_pydatetime()))
+
+
+def _revisions(job: Job, snapshot: Snapshot, objects: list[Any], known_until: datetime | None) -> pd.DataFrame:
     columns, window = row_columns(job.source, job.model.columns), (snapshot.window_start, snapshot.window_end)
-    try:
-        return job.reader.rows(objects, columns, *window)
-    except StoreError as error:
-        if all(each.batches == 1 for each in objects):
-            raise
-        logger.warning("%s is read from the batches: %s", job.cell, error)
-    asked = {"source": job.source.name, "country": job.country, "last_seq": snapshot.last_seq}
-    batches = fetch(job.database, "batches_of", **asked, start=window[0], end=window[1])
-    return job.reader.rows(batches, columns, *window)
+    return latest_revisions(job.reader.rows(objects, columns, *window, known_until=known_until), job.source)
+
+
+def _landed_later(job: Job, known_until: datetime) -> bool:
+    """Whether the country landed first after that time, so that nobody has recorded what was known then."""
+    first = fetch_one(job.database, "first_landing", source=job.source.name, country=job.country)
+    return bool(first.upper > known_until)
 
 
 def _is_asked_anyway(job: Job, champion: Any | None, last: Any | None) -> bool:
@@ -230,6 +276,6 @@ def version_id(job: Job, material: Material) -> str:
     """The hash of all that a version is made of: the same inputs are the same version."""
     inputs = [
         *job.cell, material.snapshot.id, material.recipe.hash, job.model.seed, material.span.start.isoformat(),
-        job.as_of.isoformat(), job.model.refit, environment(),
+        material.as_of.isoformat(), job.model.refit, environment(),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()

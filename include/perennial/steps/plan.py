@@ -15,13 +15,18 @@ from perennial.shell.registry import reading_differently
 
 logger = logging.getLogger(__name__)
 
+DataTimes = dict[str, dict[str, datetime]]  # by source and country
+
 SECONDS_PER_ROW = 1e-5
 HELD_REASON = 300
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a run was asked for; None means all. ``as_of``: train as of that moment of the data, as a backfill does."""
+    """What a run was asked for; None means all.
+
+    ``as_of``: train as of that time, on what was known then, as a backfill does.
+    """
 
     models: tuple[str, ...] | None = None
     countries: tuple[str, ...] | None = None
@@ -107,14 +112,13 @@ def _write(database: Connection, specs: FleetSpecs, run_id: str, request: Reques
     planned = _planned(database, specs, request, wanted, as_of)
     held = _held(database, specs, wanted)
     with transaction(database):
-        stored = {name: moment.isoformat() for name, moment in as_of.items() if moment is not None}
         run(
             database,
             "add_run",
             id=run_id,
             fleet=specs.fleet.name,
             requested=Json(request.as_json()),
-            as_of=Json(stored),
+            as_of=Json(_stored(as_of)),
         )
         _write_cells(database, specs, run_id, planned, held)
     logger.info("%s: planned %s of %s cells", run_id, len(planned), len(wanted))
@@ -145,9 +149,7 @@ def _write_cells(database: Connection, specs: FleetSpecs, run_id: str, planned: 
     )
 
 
-def _planned(
-    database: Connection, specs: FleetSpecs, request: Request, wanted: list[Cell], as_of: dict[str, datetime | None]
-) -> list[Planned]:
+def _planned(database: Connection, specs: FleetSpecs, request: Request, wanted: list[Cell], as_of: DataTimes) -> list[Planned]:
     """The cells that could be due by the ledger alone; refused ones always. The worker that takes a cell looks at its rows."""
     models, countries = [cell.model for cell in wanted], [cell.country for cell in wanted]
     past = {Cell(row.model, row.country): row for row in fetch(database, "past_of", models=models, countries=countries)}
@@ -157,7 +159,8 @@ def _planned(
     for cell in wanted:
         source = specs.models[cell.model].source if cell.model in specs.models else ""
         ledger, last = ledgers.get((source, cell.country)), past[cell]
-        if cell.model in specs.refused or (ledger and _may_be_due(last.as_of, as_of[source], request, cell in anew)):
+        reached = as_of[source].get(cell.country) if source else None
+        if cell.model in specs.refused or (ledger and _may_be_due(last.as_of, reached, request, cell in anew)):
             cost = last.seconds or SECONDS_PER_ROW * (int(ledger.rows) if ledger else 0)
             is_fresh = before is None or (ledger is not None and ledger.decided_at >= before.planned_at)
             planned.append(Planned(cell=cell, source=source, cost=cost, is_fresh=is_fresh))
@@ -175,13 +178,22 @@ def _held(database: Connection, specs: FleetSpecs, wanted: list[Cell]) -> dict[C
     return {cell: held[source, cell.country] for cell, source in sources.items() if (source, cell.country) in held}
 
 
-def _as_of(database: Connection, source: str, asked: datetime | None) -> datetime | None:
-    row = fetch_one(database, "as_of", source=source)
-    if row is None or row.as_of is None:
-        return None
-    newest: datetime = row.as_of
-    return newest if asked is None else min(newest, asked)
+def _as_of(database: Connection, source: str, asked: datetime | None) -> dict[str, datetime]:
+    """The data time of each country that has one: how far its accepted rows reach, or as far as was asked for."""
+    rows = fetch(database, "as_of", source=source)
+    return {row.country: row.as_of if asked is None else min(row.as_of, asked) for row in rows}
 
 
-def _may_be_due(asked: datetime | None, as_of: datetime | None, request: Request, reads_anew: bool) -> bool:
-    return request.force or reads_anew or asked is None or (as_of is not None and as_of > asked)
+def _stored(as_of: DataTimes) -> dict[str, dict[str, str]]:
+    return {name: _iso(countries) for name, countries in as_of.items() if countries}
+
+
+def _iso(countries: dict[str, datetime]) -> dict[str, str]:
+    return {country: reached.isoformat() for country, reached in countries.items()}
+
+
+def _may_be_due(asked: datetime | None, reached: datetime | None, request: Request, reads_anew: bool) -> bool:
+    """Whether a country has got past the data time its cell was last asked at; one without a data time has nothing to learn."""
+    if reached is None:
+        return False
+    return request.force or reads_anew or asked is None or reached > asked

@@ -117,7 +117,8 @@ def validate_again(
     """Validate batches that were kept aside by today's spec, of one country or number or all; returns which are now
     accepted and which stay. For after the spec was mended, or a validation could not run. Raises NothingToDo.
 
-    Rows of countries that were unknown are given to those that the spec knows by now.
+    Rows of countries that were unknown are given to those that the spec knows by now, and rows that
+    could not be read are tried once more.
     """
     _check_said(person, reason)
     with closing(connect(resources.database)) as database:
@@ -125,7 +126,8 @@ def validate_again(
         if not held:
             raise NothingToDo(f"Source {source.name} has no such batch in quarantine.")
         for batch in held:
-            made = assign_anew(resources, source, batch.seq, person, reason) if batch.country == UNKNOWN_COUNTRY else []
+            may_know_more = batch.country == UNKNOWN_COUNTRY or batch.unreadable_rows
+            made = assign_anew(resources, source, batch, person, reason) if may_know_more else []
             if not made:
                 note(database, batch, "validate again", person, reason)
             anew += made or [batch]
@@ -146,7 +148,7 @@ def extract_again(resources: Resources, source: Source, country: str, seq: int, 
 
 
 def _validated(resources: Resources, database: Connection, source: Source, batches: list[Any]) -> dict[str, list[str]]:
-    decide(resources, database, source, batches)
+    decide(resources, source, batches)
     now = [fetch_one(database, "batch_of", source=each.source, country=each.country, seq=each.seq) for each in batches]
     return {state: [short_name(each) for each in now if each.state == state] for state in ("accepted", "quarantined")}
 
@@ -168,7 +170,7 @@ def _check_state(batch: Any, state: str) -> None:
 
 
 def _check_acceptable(batch: Any) -> None:
-    if batch.accepted_rows == 0:
+    if 0 in (batch.rows, batch.accepted_rows):
         raise RequestError(f"Every row of batch {name_of(batch)} is rejected: there is nothing to accept. Mend the rows.")
     if not batch.is_validated:
         raise RequestError(

@@ -236,15 +236,16 @@ def _judge_until_current(job: Job, timings: Timings) -> Outcome:
 
 
 def _job(worker: Worker, model: Model, country: str, losses: list[Loss]) -> Job:
-    source = worker.catalog.source(model.source)
+    source, requested = worker.catalog.source(model.source), worker.run.requested
     return Job(
         run_id=worker.run.id,
         model=model,
         source=source,
         country=country,
-        as_of=datetime.fromisoformat(worker.run.as_of[model.source]),
-        force=bool(worker.run.requested["force"]),
-        dry_run=bool(worker.run.requested["dry_run"]),
+        as_of=datetime.fromisoformat(worker.run.as_of[model.source][country]),
+        known_until=datetime.fromisoformat(requested["as_of"]) if requested["as_of"] else None,
+        force=bool(requested["force"]),
+        dry_run=bool(requested["dry_run"]),
         resources=worker.resources,
         database=worker.database,
         verifier=worker.verifier,

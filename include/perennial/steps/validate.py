@@ -1,12 +1,14 @@
 """Validate: every landed batch is accepted, without the rows that must not be read, or kept aside with a reason.
 
 Batches are read in tables of bounded size, the small ones of many countries put together for one run of Great Expectations.
-Whatever goes wrong is the matter of the batch it is about; what cannot be told counts as failed.
+Whatever goes wrong is the matter of the batch it is about; what cannot be told counts as failed. That holds for what ends
+the process, too: it is one of its own, another one goes on, and a batch that ended two is kept aside.
 """
 
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -20,17 +22,22 @@ import pyarrow.parquet as pq
 
 from perennial.core import copies, profiles
 from perennial.core.expectations import Suite
-from perennial.core.findings import Finding, Verdict, could_not_run, verdict_of
-from perennial.core.profiles import Past, Profiler
+from perennial.core.findings import Finding, Verdict, could_not_run, deadly, verdict_of
+from perennial.core.profiles import Held, Past, Profiler
 from perennial.core.removals import present
 from perennial.core.trials import Trial, conformed, rejected_schema, with_reasons
-from perennial.errors import NothingToDo, RegistryError, StoreError
+from perennial.errors import NothingToDo, PerennialError, RegistryError, StoreError
 from perennial.pages import page_key
 from perennial.resources import Resources
 from perennial.shell import lake
+from perennial.shell.child import Ended, Line, in_child
 from perennial.shell.database import Connection, Json, connect, fetch, fetch_one, run, transaction
+from perennial.shell.frames import plain_frame
 from perennial.shell.lake import BatchWriter, LandedFile
 from perennial.spec import QUARANTINE_BATCH, UNKNOWN_COUNTRY, WARN, Checks, Source
+from perennial.steps import batch_attempts
+from perennial.steps.batch_attempts import BatchKey, Watch, key_of, named
+from perennial.steps.decisions import note
 from perennial.steps.replacing import countries_in
 
 logger = logging.getLogger(__name__)
@@ -38,21 +45,58 @@ logger = logging.getLogger(__name__)
 TABLE_ROWS = 400_000
 SHOWN = 20
 OVERLAPPING = 100  # earlier batches that are searched for the originals of copies
+MOST_HELD = 1_000  # batches kept aside that a later one is compared with: of some days, where one comes each few minutes
+SAMPLE = 10_000
+PERENNIAL, CONFIRMED = "perennial", "the next batch, {seq}, looks the same"
+ORPHANED = "The task has gone, and its validation with it."
+STOPPED = "The validation was told to stop."
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
-    """Where batches of a source are validated: the outside world, a local folder, the suite."""
+class Job:
+    """Batches that a process is to decide. ``suspects``: those that it is to have open alone."""
 
     resources: Resources
-    database: Connection
     source: Source
+    batches: tuple[Any, ...]
+    suspects: frozenset[BatchKey]
     folder: Path
-    suite: Suite
+    worker: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desk:
+    """Where a process decides the batches of its job: its session, and its word to its parent."""
+
+    job: Job
+    database: Connection
+    line: Line
+    watch: Watch
+
+    @property
+    def resources(self) -> Resources:
+        """The outside world."""
+        return self.job.resources
+
+    @property
+    def source(self) -> Source:
+        """The spec that the batches are held against."""
+        return self.job.source
 
     def checks(self, batch: Any) -> Checks:
         """The limits that hold for the batch's country."""
         return self.source.country_checks.get(batch.country, self.source.checks)
+
+    def turn_to(self, *batches: Any) -> None:
+        """Say what is worked on now."""
+        self.watch.on(batches, [self.checks(batch).time_limit for batch in batches])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench(Desk):
+    """A desk with the suite of the source."""
+
+    suite: Suite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,33 +121,124 @@ class Slice:
 
 def validate(resources: Resources, source: Source) -> dict[str, int]:
     """Accept or quarantine every landed batch of the source; returns how many of each. Raises NothingToDo without any."""
-    database = connect(resources.database)
-    try:
+    with closing(connect(resources.database)) as database:
         landed = fetch(database, "undecided_batches", source=source.name)
-        if not landed:
-            raise NothingToDo(f"Source {source.name} has no landed batch to validate.")
-        states = decide(resources, database, source, landed)
-    finally:
-        database.close()
+    if not landed:
+        raise NothingToDo(f"Source {source.name} has no landed batch to validate.")
+    states = decide(resources, source, landed)
     return {state: states.count(state) for state in ("accepted", "quarantined")}
 
 
-def decide(resources: Resources, database: Connection, source: Source, batches: Sequence[Any]) -> list[str]:
-    """Validate and decide batches, each country's in their order; returns their new states."""
-    unknown = [batch for batch in batches if batch.country == UNKNOWN_COUNTRY]
-    states = [_decide(resources, database, batch, _unknown_countries(resources, source, batch), {}, None) for batch in unknown]
-    known = [batch for batch in batches if batch.country != UNKNOWN_COUNTRY]
-    clock = fetch_one(database, "cursor_of", source=source.name).clock
+def decide(resources: Resources, source: Source, batches: Sequence[Any]) -> list[str]:
+    """Validate and decide batches, each country's in their order, in a process of their own; returns their new states.
+
+    Where that process ends early, another one goes on with what is left. Batches that other sessions are at are theirs.
+    Raises RegistryError and PerennialError where no batch is to blame: a retry goes on.
+    """
+    states: dict[BatchKey, str] = {}
+    with tempfile.TemporaryDirectory(prefix="perennial-") as folder:
+        while left := tuple(batch for batch in batches if key_of(batch) not in states):
+            job = Job(
+                resources=resources,
+                source=source,
+                batches=left,
+                suspects=batch_attempts.suspects(resources, source.name),
+                folder=Path(folder),
+                worker=batch_attempts.new_worker(),
+            )
+            if _is_done(job, states):
+                break
+    return [states[key_of(batch)] for batch in batches if key_of(batch) in states]
+
+
+def _is_done(job: Job, states: dict[BatchKey, str]) -> bool:
+    """Work off a job in a child, as far as it comes; notes the states, and who has ended the child."""
     try:
-        suite = Suite(source, clock)
+        ended = in_child(
+            lambda line: _work(job, line),
+            orphaned=ORPHANED,
+            hear=lambda told: states.update([told]),
+            seconds=job.source.checks.time_limit.total_seconds(),
+        )
+    except BaseException:
+        _acquit(job, STOPPED)
+        raise
+    if ended.was_stopped and not ended.is_overdue:
+        _acquit(job, STOPPED)
+        raise PerennialError(f"{STOPPED} A retry goes on from here.")
+    if ended.answer is None:
+        _blame(job, ended)
+        return False
+    if not ended.is_done:
+        _acquit(job, "The validation could not go on.")
+    ended.result()
+    return True
+
+
+def _acquit(job: Job, why: str) -> None:
+    with suppress(RegistryError):  # the one that went away already is what matters
+        batch_attempts.acquit(job.resources, job.worker, why)
+
+
+def _blame(job: Job, ended: Ended) -> None:
+    """Record the death. Raises PerennialError where no batch was open: to go on would come to no end."""
+    number = batch_attempts.note_death(job.resources, job.worker, str(ended))
+    what = f"The process that validated {job.source.name} ended: {ended}"
+    if not number:
+        raise PerennialError(f"{what}, outside of any batch. See the log, and what expectations() does at {job.source.where}.")
+    logger.error("%s, with %s batches open. Another one goes on.", what, number)
+
+
+def _work(job: Job, line: Line) -> None:
+    """Decide the batches of a job in this process. The countries of suspects come last: nobody is to wait for them."""
+    with closing(connect(job.resources.database)) as database:
+        desk = Desk(job=job, database=database, line=line, watch=Watch(line))
+        last = {country for country, _ in job.suspects}
+        for is_last in (False, True):
+            batches = [batch for batch in job.batches if (batch.country in last) == is_last]
+            if batches:
+                _decide_all(desk, batches)
+
+
+def _decide_all(desk: Desk, batches: Sequence[Any]) -> None:
+    for batch in batches:
+        if batch.country == UNKNOWN_COUNTRY and _begin(desk, batch):
+            _decide(desk, batch, _unknown_countries(desk.resources, desk.source, batch), {}, None)
+    known = [batch for batch in batches if batch.country != UNKNOWN_COUNTRY]
+    clock = fetch_one(desk.database, "cursor_of", source=desk.source.name).clock
+    try:
+        suite = Suite(desk.source, clock)
     except Exception as error:
-        logger.exception("The suite of %s cannot be built", source.name)
-        return states + [_decide(resources, database, batch, could_not_run(error), {}, None) for batch in known]
+        logger.exception("The suite of %s cannot be built", desk.source.name)
+        for batch in known:
+            if _begin(desk, batch):
+                _decide(desk, batch, could_not_run(error), {}, None)
+        return
+    bench = Bench(job=desk.job, database=desk.database, line=desk.line, watch=desk.watch, suite=suite)
     for turn in _turns(known):
-        with tempfile.TemporaryDirectory(prefix="perennial-") as folder:
-            bench = Bench(resources=resources, database=database, source=source, folder=Path(folder), suite=suite)
-            states += list(_validated(bench, turn))
-    return states
+        _validate_turn(bench, turn)
+
+
+def _begin(desk: Desk, batch: Any) -> bool:
+    """Whether the batch is to be validated now: nobody else is at it or has decided it, and it has not ended two processes."""
+    desk.turn_to(batch)
+    begun = batch_attempts.begin(desk.database, batch, desk.job.worker)
+    if begun is None:
+        logger.info("%s/%s batch %s: another validation is at it", *named(batch).values())
+        return False
+    if begun.attempt is not None:
+        return True
+    if begun.is_undecided:
+        _decide(desk, batch, deadly(begun.deaths, begun.ended, desk.source.where), {}, None)
+    else:
+        _leave(desk, batch, begun.state)
+        batch_attempts.release(desk.database, batch)
+    return False
+
+
+def _leave(desk: Desk, batch: Any, state: str) -> None:
+    desk.line.tell((key_of(batch), state))
+    logger.info("%s/%s batch %s was decided by somebody else meanwhile: %s", *named(batch).values(), state)
 
 
 def _unknown_countries(resources: Resources, source: Source, batch: Any) -> Verdict:
@@ -111,9 +246,13 @@ def _unknown_countries(resources: Resources, source: Source, batch: Any) -> Verd
         counts = countries_in(resources, source, batch)
     except (StoreError, pa.ArrowInvalid) as error:
         return could_not_run(error)
-    named = ", ".join(f"{'none' if value is None else repr(value)} ({number:,})" for value, number in [*counts.items()][:SHOWN])
+    named = [f"{'none' if value is None else repr(value)} ({number:,})" for value, number in counts.items()]
+    said = [f"{', '.join(named[:SHOWN])}{', …' if len(named) > SHOWN else ''}"] if named else []
+    if batch.unreadable_rows:
+        flaws = ", ".join(f"{flaw} ({number:,})" for flaw, number in [*batch.unreadable.items()][:SHOWN])
+        said.append(f"{batch.unreadable_rows:,} rows that cannot be read: {flaws}")
     text = (
-        f"Countries unknown to the source, with their rows: {named}{', …' if len(counts) > SHOWN else ''}. "
+        f"Countries unknown to the source, with their rows: {'; '.join(said)}. "
         f"Mend the rows, or add them to countries at {source.where} and validate the batch again."
     )
     return verdict_of([Finding(expectation="country", columns=(), severity=QUARANTINE_BATCH, success=False, rows=0, text=text)])
@@ -130,21 +269,28 @@ def _turns(batches: Sequence[Any]) -> Iterator[list[Any]]:
         yield [batch for _, batch in entries]
 
 
-def _validated(bench: Bench, batches: Sequence[Any]) -> Iterator[str]:
+def _validate_turn(bench: Bench, batches: Sequence[Any]) -> None:
     pile: list[Slice] = []
     for batch in batches:
+        is_alone = key_of(batch) in bench.job.suspects
+        if is_alone:
+            pile = _judge(bench, pile)
+        if not _begin(bench, batch):
+            continue
         try:
             for each in _slices(bench, batch):
                 if pile and not _fits(pile, each):
-                    yield from _judged(bench, pile)
-                    pile = []
+                    pile = _judge(bench, pile)
+                    bench.turn_to(batch)
                 pile.append(each)
         except RegistryError:
             raise
         except Exception as error:
             pile = [each for each in pile if each.open.batch != batch]
-            yield _failed(bench, batch, error)
-    yield from _judged(bench, pile)
+            _fail(bench, batch, error)
+        if is_alone:
+            pile = _judge(bench, pile)
+    _judge(bench, pile)
 
 
 def _fits(pile: Sequence[Slice], each: Slice) -> bool:
@@ -157,8 +303,8 @@ def _slices(bench: Bench, batch: Any) -> Iterator[Slice]:
     file = lake.open_batch(bench.resources.store, batch.object_key, batch.sha256)
     wanted = lake.schema_of(bench.source)
     columns = conformed(file.schema_arrow, wanted)
-    trial = Trial(bench.source, bench.checks(batch), bench.suite.rules)
-    path = bench.folder / f"{batch.country}-{batch.seq}"
+    trial = Trial(bench.source, bench.checks(batch), bench.suite.rules, batch.unreadable_rows, batch.unreadable)
+    path = bench.job.folder / f"{batch.country}-{batch.seq}"
     opened = Open(batch=batch, file=file, path=path, trial=trial, columns=columns)
     left = file.metadata.num_rows
     if not left or any(finding.severity == QUARANTINE_BATCH for finding in columns):
@@ -169,65 +315,120 @@ def _slices(bench: Bench, batch: Any) -> Iterator[Slice]:
         yield Slice(open=opened, table=table.cast(wanted), is_last=left == 0)
 
 
-def _judged(bench: Bench, pile: Sequence[Slice]) -> Iterator[str]:
-    """Run the suite over some slices together, or one by one where that cannot be; decides the batches that end here."""
+def _judge(bench: Bench, pile: Sequence[Slice]) -> list[Slice]:
+    """Run the suite over some slices together, or one by one where that cannot be; decides the batches that end here.
+
+    Returns what is left of the pile: nothing.
+    """
     if not pile:
-        return
+        return []
+    bench.turn_to(*(each.open.batch for each in pile))
     try:
         answers = bench.suite.tallies([present(each.table, bench.source) for each in pile])
     except Exception as error:
         if len(pile) == 1:
-            yield _failed(bench, pile[0].open.batch, error)
-            return
+            _fail(bench, pile[0].open.batch, error)
+            return []
         for each in pile:
-            yield from _judged(bench, [each])
-        return
+            _judge(bench, [each])
+        return []
     for each, tallies in zip(pile, answers, strict=True):
         each.open.trial.add(each.table, tallies)
         if each.is_last:
-            yield _concluded(bench, each.open)
+            _conclude_safely(bench, each.open)
+    return []
 
 
-def _concluded(bench: Bench, opened: Open) -> str:
+def _conclude_safely(bench: Bench, opened: Open) -> None:
+    bench.turn_to(opened.batch)
     try:
-        return _conclude(bench, opened)
+        _conclude(bench, opened)
     except RegistryError:
         raise
     except Exception as error:
-        return _failed(bench, opened.batch, error)
+        _fail(bench, opened.batch, error)
     finally:
         opened.file.close(force=True)
 
 
-def _failed(bench: Bench, batch: Any, error: Exception) -> str:
-    logger.exception("%s/%s batch %s could not be validated", batch.source, batch.country, batch.seq)
-    return _decide(bench.resources, bench.database, batch, could_not_run(error), {}, None)
+def _fail(bench: Bench, batch: Any, error: Exception) -> None:
+    logger.exception("%s/%s batch %s could not be validated", *named(batch).values())
+    _decide(bench, batch, could_not_run(error), {}, None)
 
 
-def _conclude(bench: Bench, opened: Open) -> str:
+def _conclude(bench: Bench, opened: Open) -> None:
     batch, trial = opened.batch, opened.trial
     if any(finding.severity == QUARANTINE_BATCH for finding in opened.columns):
-        return _decide(bench.resources, bench.database, batch, verdict_of(opened.columns), {}, None)
+        _decide(bench, batch, verdict_of(opened.columns), {}, None)
+        return
     trial.copies = _copies(bench, opened)
+    trial.contradictions = _contradictions(bench, opened)
     split, profile = None, trial.profiler.profile()
     if len(trial.rejected):
         split, profile = _split(bench, opened)
-    unusual = profiles.compare(profile, batch.upper, _past(bench, batch, profile), trial.checks)
+    past = _past(bench, batch, profile)
+    unusual = profiles.compare(profile, batch.upper, past, trial.checks)
     verdict = verdict_of([*opened.columns, *trial.findings(), *unusual])
-    return _decide(bench.resources, bench.database, batch, verdict, profile, split)
+    freed = _freed(bench, opened, profiles.confirmed(unusual, past)) if verdict.state == "accepted" else []
+    _decide(bench, batch, verdict, profile, split, freed)
+
+
+def _freed(bench: Bench, opened: Open, confirmed: Sequence[Held]) -> list[Any]:
+    """Of the batches that this one confirms those that may be read beside it. One whose rows it may have copied may not: a
+    person decides which of the two is the original."""
+    batch = opened.batch
+    held = [
+        fetch_one(bench.database, "batch_of", source=batch.source, country=batch.country, seq=each.seq) for each in confirmed
+    ]
+    return [
+        each for each in held
+        if each.accepted_rows != 0 and (opened.trial.checks.copies == WARN or not _may_be_copied(bench, opened, each))
+    ]  # fmt: skip
+
+
+def _may_be_copied(bench: Bench, opened: Open, held: Any) -> bool:
+    file, own = lake.open_batch(bench.resources.store, held.object_key, held.sha256), np.concatenate(opened.trial.hashes)
+    names = lake.schema_of(bench.source).names
+    try:
+        return any(np.isin(copies.hashes(table, bench.source), own).any() for table in lake.tables(file, TABLE_ROWS, names))
+    finally:
+        file.close(force=True)
+
+
+def _contradictions(bench: Bench, opened: Open) -> int:
+    """How many rows share key and ``changed_at`` with another one that says otherwise; of very many, by a sample."""
+    trial = opened.trial
+    if not trial.identities:
+        return 0
+    places = np.concatenate(trial.places)
+    found = places[copies.shared(np.concatenate(trial.identities))]
+    found = found[~np.isin(found, trial.rejected)]
+    if len(found) < 2:
+        return 0
+    sample = np.sort(found[:SAMPLE])
+    rows = _rows_at(opened.file, sample, [column.name for column in bench.source.columns])
+    return round(copies.contradictions(rows, bench.source) * len(found) / len(sample))
 
 
 def _past(bench: Bench, batch: Any, profile: dict[str, Any]) -> Past:
-    named = {"source": batch.source, "country": batch.country, "seq": batch.seq}
-    before = fetch(bench.database, "recent_profiles", number=bench.checks(batch).memory, **named)
+    before = fetch(bench.database, "recent_profiles", number=bench.checks(batch).memory, **named(batch))
     starts, ends = profiles.days_to_ask(profile, [row.profile for row in before])
-    days = fetch(bench.database, "days_seen", starts=starts, ends=ends, **named) if starts else []
-    since = fetch_one(bench.database, "first_event", **named).moment
+    days = fetch(bench.database, "days_seen", starts=starts, ends=ends, **named(batch)) if starts else []
+    since = fetch_one(bench.database, "first_event", **named(batch)).moment
     return Past(
         batches=tuple((row.upper, row.profile) for row in before if row.profile),
         days={row.day: row.rows for row in days},
         since=since.date() if since else None,
+        held=_held(bench, batch, profiles.last_telling(before)),
     )
+
+
+def _held(bench: Bench, batch: Any, since: int) -> tuple[Held, ...]:
+    rows = fetch(bench.database, "held_profiles", **named(batch), first_seq=since, number=MOST_HELD)
+    held = [
+        Held(seq=row.seq, upper=row.upper, profile=row.profile, surprises=profiles.surprises(row.findings)) for row in rows
+    ]  # fmt: skip
+    return tuple(each for each in held if each.surprises)
 
 
 def _copies(bench: Bench, opened: Open) -> npt.NDArray[np.int64]:
@@ -238,17 +439,17 @@ def _copies(bench: Bench, opened: Open) -> npt.NDArray[np.int64]:
     suspects = copies.repeated(own, copies.hashes(earlier, source))
     if not len(suspects):
         return suspects
-    rows = _rows_at(opened.file, suspects)
-    found = copies.copies(rows, earlier.to_pandas(), source)
+    rows = _rows_at(opened.file, suspects, lake.schema_of(source).names)
+    found = copies.copies(rows, plain_frame(earlier), source)
     if not len(found):
         return found
-    keys = opened.file.read(columns=[*source.key], use_threads=False).select([*source.key]).to_pandas()
+    keys = plain_frame(opened.file.read(columns=[*source.key], use_threads=False).select([*source.key]))
     return copies.without_revisions(found, keys, earlier_keys)
 
 
 def _none_earlier(source: Source) -> tuple[pa.Table, pd.DataFrame]:
     empty = lake.schema_of(source).empty_table()
-    return empty, empty.select(list(source.key)).to_pandas()
+    return empty, plain_frame(empty.select(list(source.key)))
 
 
 def _earlier(bench: Bench, opened: Open) -> tuple[pa.Table, pd.DataFrame]:
@@ -265,20 +466,20 @@ def _earlier(bench: Bench, opened: Open) -> tuple[pa.Table, pd.DataFrame]:
     same, keys = [lake.schema_of(source).empty_table()], [_none_earlier(source)[1]]
     for other in before:
         for table in lake.rows_at(bench.resources.store, other, source, moments):
-            keys.append(table.select(list(source.key)).to_pandas())
+            keys.append(plain_frame(table.select(list(source.key))))
             same.append(table.filter(pa.array(np.isin(copies.hashes(table, source), own))))
     return pa.concat_tables(same, promote_options="default"), pd.concat(keys)
 
 
-def _rows_at(file: pq.ParquetFile, positions: npt.NDArray[np.int64]) -> pd.DataFrame:
+def _rows_at(file: pq.ParquetFile, positions: npt.NDArray[np.int64], names: Sequence[str]) -> pd.DataFrame:
     """Some rows of a batch, indexed by their positions."""
     parts, first = [], 0
-    for table in lake.tables(file, TABLE_ROWS):
+    for table in lake.tables(file, TABLE_ROWS, names):
         inside = positions[(positions >= first) & (positions < first + table.num_rows)]
         if len(inside):
             parts.append(table.take(pa.array(inside - first)))
         first += table.num_rows
-    rows: pd.DataFrame = pa.concat_tables(parts).to_pandas()
+    rows = plain_frame(pa.concat_tables(parts))
     return rows.set_axis(positions, axis=0)
 
 
@@ -321,19 +522,50 @@ def _stored(bench: Bench, batch: Any, good: LandedFile, bad: LandedFile) -> dict
 
 
 def _decide(
-    resources: Resources, database: Connection, batch: Any, verdict: Verdict, profile: dict[str, Any],
-    split: dict[str, Any] | None,
-) -> str:  # fmt: skip
-    named = {"source": batch.source, "country": batch.country, "seq": batch.seq}
-    with transaction(database):
-        run(database, "forget_split", **named)
-        if split is not None:
-            run(database, "add_split", **named, **split)
-        report = Json(verdict.report(profile))
-        run(database, "decide_batch", state=verdict.state, reason=verdict.reason, report=report, **named)
+    desk: Desk, batch: Any, verdict: Verdict, profile: dict[str, Any], split: dict[str, Any] | None,
+    freed: Sequence[Any] = (),
+) -> None:  # fmt: skip
+    """Record the verdict and end the attempt, or leave the batch to whoever has decided it meanwhile.
+
+    ``freed``: batches that are accepted with it.
+    """
+    with transaction(desk.database):
+        is_ours = fetch_one(desk.database, "lock_undecided", **named(batch), state=batch.state) is not None
+        if is_ours:
+            _record(desk.database, batch, verdict, profile, split)
+            for each in freed:
+                _free(desk.database, each, batch)
+        run(desk.database, "end_batch_attempt", **named(batch), worker=desk.job.worker)
+    batch_attempts.release(desk.database, batch)
+    if is_ours:
+        desk.line.tell((key_of(batch), verdict.state))
+        _log(desk.resources, batch, verdict)
+    else:
+        _leave(desk, batch, fetch_one(desk.database, "batch_of", **named(batch)).state)
+
+
+def _record(
+    database: Connection, batch: Any, verdict: Verdict, profile: dict[str, Any], split: dict[str, Any] | None
+) -> None:  # fmt: skip
+    run(database, "forget_split", **named(batch))
+    if split is not None:
+        run(database, "add_split", **named(batch), **split)
+    report = Json(verdict.report(profile))
+    run(database, "decide_batch", state=verdict.state, reason=verdict.reason, report=report, **named(batch))
+
+
+def _free(database: Connection, held: Any, batch: Any) -> None:
+    """Accept a batch that the next one confirms, as a person would, unless one has decided it meanwhile."""
+    why = CONFIRMED.format(seq=batch.seq)
+    said = f"Accepted, for {why}. It was kept aside for: {held.reason}"
+    if run(database, "accept_batch", **named(held), reason=said):
+        note(database, held, "accept", PERENNIAL, why)
+        logger.warning("%s/%s batch %s, %s rows: accepted, for %s", *named(held).values(), held.rows, why)
+
+
+def _log(resources: Resources, batch: Any, verdict: Verdict) -> None:
     log = logger.info if verdict.state == "accepted" else logger.warning
-    log("%s/%s batch %s, %s rows: %s. %s", batch.source, batch.country, batch.seq, batch.rows, verdict.state, verdict.reason)
+    log("%s/%s batch %s, %s rows: %s. %s", *named(batch).values(), batch.rows, verdict.state, verdict.reason)
     if verdict.reason:
         url = resources.page_url(page_key(batch.source, batch.country, batch.seq))
-        logger.info("%s/%s batch %s: Data Docs: %s", batch.source, batch.country, batch.seq, url)
-    return verdict.state
+        logger.info("%s/%s batch %s: Data Docs: %s", *named(batch).values(), url)

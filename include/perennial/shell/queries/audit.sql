@@ -139,7 +139,7 @@ WHERE decision = 'promote' AND (against_seq = 0 OR as_first) AND NOT (
 -- audit_ledger: rule 6: each country's batches are one chain, landings do not overlap, the cursor is past them
 WITH chain AS (
     SELECT source || '/' || country AS place, seq, lower, coalesce(lag(seq) OVER country, 0) AS last_seq,
-           CASE WHEN replaces_seq IS NULL THEN lag(reach) OVER country END AS last_upper
+           CASE WHEN replaces_seq IS NULL AND NOT is_late THEN lag(reach) OVER country END AS last_upper
     FROM batches WINDOW country AS (PARTITION BY source, country ORDER BY seq)),
 landings AS (
     SELECT source AS place, lower, upper, lag(upper) OVER (PARTITION BY source ORDER BY lower, upper) AS last_upper
@@ -189,16 +189,22 @@ CROSS JOIN LATERAL compactions_in_force(c.source, c.country, 2147483647) AS f OR
 
 -- audit_batches: every batch that was not replaced, by source and landing: a replaced one's object may be what was lost
 SELECT b.source, b.country, b.seq, b.lower, b.upper, b.rows, b.object_key, b.sha256, b.size, s.accepted_rows, s.accepted_key,
-       s.accepted_sha256, s.rejected_rows, s.rejected_key, s.rejected_sha256
+       s.accepted_sha256, s.rejected_rows, s.rejected_key, s.rejected_sha256, b.unreadable_rows, b.unreadable_key,
+       b.unreadable_sha256
 FROM batches AS b LEFT JOIN splits AS s USING (source, country, seq) LEFT JOIN replaced AS r USING (source, country, seq)
 WHERE r.by IS NULL ORDER BY b.source, b.lower, b.upper, b.country, b.seq;
 
+-- audit_readable: what readers get of every accepted batch
+SELECT source, country, seq, object_key, sha256 FROM readable
+WHERE state = 'accepted' AND object_key IS NOT NULL ORDER BY source, country, seq;
+
 -- audit_balance: rule 7: rows by country: what was landed, and what became of it
-SELECT b.source, b.country, sum(b.rows)::bigint AS landed,
-       coalesce(sum(b.rows) FILTER (WHERE b.state = 'landed'), 0)::bigint AS undecided,
+SELECT b.source, b.country, sum(b.rows + b.unreadable_rows)::bigint AS landed,
+       coalesce(sum(b.rows + b.unreadable_rows) FILTER (WHERE b.state = 'landed'), 0)::bigint AS undecided,
        coalesce(sum(r.rows) FILTER (WHERE b.state = 'accepted'), 0)::bigint AS accepted,
-       (coalesce(sum(b.rows) FILTER (WHERE b.state = 'quarantined'), 0)
-        + coalesce(sum(s.rejected_rows) FILTER (WHERE b.state IN ('accepted', 'retracted')), 0))::bigint AS quarantined,
+       (coalesce(sum(b.rows + b.unreadable_rows) FILTER (WHERE b.state = 'quarantined'), 0)
+        + coalesce(sum(coalesce(s.rejected_rows, 0) + b.unreadable_rows) FILTER (WHERE b.state IN ('accepted', 'retracted')), 0)
+       )::bigint AS quarantined,
        coalesce(sum(r.rows) FILTER (WHERE b.state = 'retracted'), 0)::bigint AS retracted
 FROM batches AS b JOIN readable AS r USING (source, country, seq) LEFT JOIN splits AS s USING (source, country, seq)
 GROUP BY b.source, b.country ORDER BY b.source, b.country;
@@ -233,7 +239,13 @@ UNION ALL
 SELECT s.source || '/' || s.country, concat('snapshot ', left(s.id, 12), ' reads batch ', b.seq, ', which was ', b.state)
 FROM snapshots AS s
 JOIN batches AS b ON (b.source, b.country) = (s.source, s.country) AND b.seq <= s.last_seq AND b.seq <> ALL (s.excluded)
-WHERE b.state IN ('landed', 'quarantined') OR b.state = 'retracted' AND b.decided_at < s.created_at
+WHERE b.state IN ('landed', 'quarantined')
+UNION ALL
+SELECT r.model || '/' || r.country, concat('release ', r.seq, ' is of a version that read batch ', b.seq, ' of ', s.source, '/', s.country,
+                                           ', which was retracted before')
+FROM releases AS r JOIN versions AS v ON v.id = r.to_version JOIN snapshots AS s ON s.id = v.snapshot
+JOIN batches AS b ON (b.source, b.country) = (s.source, s.country) AND b.seq <= s.last_seq AND b.seq <> ALL (s.excluded)
+WHERE r.kind = 'publish' AND b.state = 'retracted' AND b.decided_at < r.released_at
 UNION ALL
 SELECT v.model || '/' || v.country, concat('version ', left(v.id, 12), ' was trained on rows of ', s.country)
 FROM versions AS v JOIN snapshots AS s ON s.id = v.snapshot WHERE s.country <> v.country;

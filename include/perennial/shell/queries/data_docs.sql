@@ -4,7 +4,7 @@ WHERE source = %(source)s AND documented_at IS DISTINCT FROM decided_at ORDER BY
 
 -- batch_to_document: what the page of a batch says
 SELECT b.source, b.country, b.seq, b.state, b.reason, b.report, b.rows, b.lower, b.upper, b.event_min, b.event_max, b.object_key,
-       b.landed_at, b.decided_at, s.rejected_rows, s.rejected_key
+       b.landed_at, b.decided_at, s.rejected_rows, s.rejected_key, b.unreadable_rows, b.unreadable_key
 FROM batches AS b LEFT JOIN splits AS s USING (source, country, seq)
 WHERE b.source = %(source)s AND b.country = %(country)s AND b.seq = %(seq)s;
 
@@ -16,15 +16,16 @@ WHERE source = %(source)s AND country = %(country)s AND seq = %(seq)s AND decide
 SELECT pg_advisory_xact_lock(hashtextextended('perennial data docs ' || %(source)s, 0));
 
 -- listed_batches: what a source's index lists: all that are held, then each country's newest
-SELECT listed.*, (SELECT s.rejected_rows FROM splits AS s
-                  WHERE s.source = %(source)s AND s.country = listed.country AND s.seq = listed.seq) AS rejected_rows
+SELECT listed.*, listed.unreadable_rows + coalesce((
+           SELECT s.rejected_rows FROM splits AS s
+           WHERE s.source = %(source)s AND s.country = listed.country AND s.seq = listed.seq), 0) AS rejected_rows
 FROM (
-    SELECT country, seq, state, reason, rows, decided_at, page FROM batches
+    SELECT country, seq, state, reason, rows, unreadable_rows, decided_at, page FROM batches
     WHERE source = %(source)s AND state = 'quarantined'
     UNION ALL
     SELECT newest.* FROM countries_landed(%(source)s) AS c
     CROSS JOIN LATERAL (
-        SELECT b.country, b.seq, b.state, b.reason, b.rows, b.decided_at, b.page FROM batches AS b
+        SELECT b.country, b.seq, b.state, b.reason, b.rows, b.unreadable_rows, b.decided_at, b.page FROM batches AS b
         WHERE b.source = %(source)s AND b.country = c.country ORDER BY b.seq DESC LIMIT %(number)s) AS newest
     WHERE newest.state <> 'quarantined') AS listed
 ORDER BY listed.state <> 'quarantined', listed.country, listed.seq DESC;

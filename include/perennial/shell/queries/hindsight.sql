@@ -1,7 +1,8 @@
--- moments_of: the cycles of a fleet in order: each data time it was retrained at, first planned when, and by which runs
-SELECT (as_of ->> %(source)s)::timestamptz AS as_of, min(planned_at) AS planned_at, array_agg(id) AS runs
+-- moments_of: the cycles of a fleet in order: each data time a country was retrained at, first planned when, and by which runs
+SELECT (as_of -> %(source)s ->> %(country)s)::timestamptz AS as_of, min(planned_at) AS planned_at, array_agg(id) AS runs
 FROM runs
-WHERE fleet = %(fleet)s AND finished_at IS NOT NULL AND as_of ? %(source)s AND NOT (requested ->> 'dry_run')::boolean
+WHERE fleet = %(fleet)s AND finished_at IS NOT NULL AND as_of -> %(source)s ? %(country)s
+  AND NOT (requested ->> 'dry_run')::boolean
 GROUP BY 1 ORDER BY 1;
 
 -- releases_of: every move of a cell, with what a reader needs to load it
