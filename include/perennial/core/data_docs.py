@@ -32,6 +32,7 @@ CHECKS = {
     "freshness": "the newest event must not be much older than in earlier batches",
     "max_rejected": "few rows may be rejected, and not all",
     "readable": "every value must be of its column's type",
+    "scale": "numbers must be about as large as in earlier batches",
     "share": "shares of missing values and of categories must be about as in earlier batches",
     "validation": "the validation must run",
     "volume": "each day must have about as many rows as the same weekdays lately and a year ago",
