@@ -30,7 +30,9 @@ KILLS: list[Kill] = []
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The running stack, with sightings of sixty days and nothing trained yet."""
     os.environ["PERENNIAL_TEST_FOLDER"] = str(tmp_path_factory.mktemp("signs"))
-    repo = tree(HERE.parents[1], DEPLOYED, HERE.parent / "specs", tmp_path_factory.mktemp("repo"))
+    # Installed, as it were: estimator() may then import its class in its body, as the library's.
+    folder = tmp_path_factory.mktemp("repo") / "site-packages"
+    repo = tree(HERE.parents[1], DEPLOYED, HERE.parent / "specs", folder)
     world = World(Stack(tmp_path_factory.mktemp("state"), repo), kills=KILLS)
     try:
         world.stack.start(print, port=_any_free_port())  # another stack may be starting at this moment
