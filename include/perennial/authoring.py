@@ -11,7 +11,7 @@ from typing import Any
 from perennial.catalog import Catalog, FleetSpecs, load_catalog
 from perennial.cell import Cell
 from perennial.claims import is_name
-from perennial.errors import Fault, RecipeMissing, RequestError, RulesBroken, SpecError
+from perennial.errors import ArtifactError, Fault, RecipeMissing, RequestError, RulesBroken, SpecError
 from perennial.recipe import code_of, fleet_package, recipe_of
 from perennial.resources import Resources
 from perennial.settings import key_file, setting
@@ -193,6 +193,39 @@ def audit(deep: bool) -> str:
     if findings.violations:
         raise RulesBroken("\n".join([*lines, "", *map(str, findings.violations)]))
     return "\n".join(lines)
+
+
+def resign(former: list[Path]) -> str:
+    """Sign manifests and pointers again by the signing key. Raises ArtifactError, naming what was not signed."""
+    from perennial.steps.resign import resign as step
+
+    done = step(environment_resources(), former)
+    said = f"Signed again: {done.manifests} manifests, {done.pointers} pointers."
+    if done.refused:
+        raise ArtifactError("\n".join([said, "Not signed, and to be looked at:", *done.refused]))
+    return f"{said} `audit` names what other keys still sign."
+
+
+def deployment() -> str:
+    """Whose registry it is: what readers may be given."""
+    from perennial.shell.database import connect
+    from perennial.shell.registry import deployment_of
+
+    database = connect(setting("PERENNIAL_DATABASE_URL"))
+    try:
+        found = deployment_of(database)
+    finally:
+        database.close()
+    return f"deployment {found.id}, generation {found.generation}"
+
+
+def restored(reason: str, is_copy: bool) -> str:
+    """Begin a generation of the registry, and write every pointer again."""
+    from perennial.steps.pointers import begin_generation
+
+    begun, number = begin_generation(environment_resources(), load_catalog(), reason, is_copy)
+    left = " Its manifests still name the other deployment: python -m perennial resign." if is_copy else ""
+    return f"Deployment {begun.id}, generation {begun.generation}: {number} pointers written.{left}"
 
 
 def try_cell(model: str, country: str) -> str:

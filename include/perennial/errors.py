@@ -91,8 +91,16 @@ class ArtifactError(PerennialError):
     """An artifact is missing, altered, or not signed by a trusted key."""
 
 
+class ArtifactAltered(ArtifactError):
+    """The bytes of an artifact are not those on record."""
+
+
 class SanityError(PerennialError):
     """A fitted model's predictions are not usable."""
+
+
+class ChampionFails(PerennialError):
+    """The champion in force cannot predict."""
 
 
 class CellTimeout(PerennialError):

@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import inspect
 import json
+import pkgutil
 import re
 import symtable
 import sys
@@ -70,6 +71,39 @@ def code_of(model: Model, recipe_hash: str) -> RecipeCode:
     if frozen.hash != recipe_hash:
         raise RecipeMissing(f"{past.__file__} was edited: it holds recipe {frozen.hash}. Restore it, or `make freeze`.")
     return RecipeCode(examples=past.examples, features=past.features)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frozen:
+    """Where a superseded recipe's code stands: ``module`` holds what an artifact names of the fleet's ``package``."""
+
+    package: str
+    module: str
+
+
+def frozen_of(model: Model, recipe_hash: str) -> Frozen | None:
+    """Where to take the functions and classes of the fleet from that a version of this recipe has in its artifact.
+
+    None where that is today's tree, or where the model trusts no type of its fleet. Raises
+    RecipeMissing, naming the fix.
+    """
+    package = fleet_package(model)
+    is_own = any(name.startswith(f"{package}.") for name in model.trusted)
+    if not is_own or recipe_of(model).hash == recipe_hash:
+        return None
+    return Frozen(package=package, module=code_of(model, recipe_hash).examples.__module__)
+
+
+def deployed_model(package: str, name: str) -> Model | None:
+    """The spec of a model in a fleet's package as it is deployed here; None where there is none."""
+    try:
+        path = importlib.import_module(package).__path__
+    except ModuleNotFoundError:
+        return None
+    modules = [info.name for info in pkgutil.iter_modules(path) if not info.name.startswith("_")]
+    specs = [vars(importlib.import_module(f"{package}.{module}")).values() for module in modules]
+    found = (spec for values in specs for spec in values if isinstance(spec, Model) and spec.name == name)
+    return next(found, None)
 
 
 def past_model(model: Model, past: ModuleType) -> Model:

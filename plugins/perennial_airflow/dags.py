@@ -168,7 +168,7 @@ def retrain_dag(specs: FleetSpecs, doc: str) -> DAG:
 
 
 def maintain_dag(doc: str) -> DAG:
-    """clean_history, expire_data_docs and repair_pointers, beside each other."""
+    """clean_history, expire_data_docs, and check_champions before repair_pointers."""
 
     @dag(
         dag_id="maintain", schedule=CronTriggerTimetable("0 3 * * *", timezone="UTC"), start_date=START, catchup=False,
@@ -195,16 +195,23 @@ def maintain_dag(doc: str) -> DAG:
 
             return stepping(step, list(catalog().sources), params["docs_days"])  # type: ignore[no-any-return]
 
-        @task(**LONG)
+        @task(trigger_rule="all_done", **LONG)
         def repair_pointers() -> int:
             """Bring every pointer into step with its cell's last release."""
-            from perennial.steps.report import repair_pointers as step
+            from perennial.steps.pointers import repair_pointers as step
+
+            return stepping(step, catalog())  # type: ignore[no-any-return]
+
+        @task(**LONG)
+        def check_champions() -> dict[str, int]:
+            """Load every champion; where one is lost a former one takes over, and its owner is told."""
+            from perennial.steps.succession import check_champions as step
 
             return stepping(step, catalog())  # type: ignore[no-any-return]
 
         clean_history()  # type: ignore[call-arg]
         expire_data_docs()  # type: ignore[call-arg]
-        repair_pointers()
+        check_champions() >> repair_pointers()  # type: ignore[operator]
 
     return maintain()
 

@@ -118,10 +118,16 @@ def point_at(zoo: Any, document: bytes, seq: int, cell: Cell = GB, version: str 
     """Put a manifest and a properly signed pointer to it in place: what only a holder of the key can do."""
     digest = hashlib.sha256(document).hexdigest()
     zoo.resources.store.put(f"artifacts/{digest}.manifest", document)
+    (deployment,) = zoo.rows("deployment_of")
     payload = artifacts.pointer_payload(
-        cell=cell, seq=seq, version=version or champion(zoo, cell).id, manifest=f"artifacts/{digest}.manifest",
+        cell=cell,
+        deployment=deployment.deployment,
+        generation=deployment.generation,
+        seq=seq,
+        version=version or champion(zoo, cell).id,
+        manifest=f"artifacts/{digest}.manifest",
         manifest_sha256=digest,
-    )  # fmt: skip
+    )
     zoo.resources.store.put(pointer_key(cell), artifacts.sign(payload, read_private_key(zoo.resources.signing_key)))
 
 

@@ -30,7 +30,9 @@ def verify(document, key=KEY, kind="pointer"):
 def manifest(**changes):
     files = {"judged": {"key": "a.skops", "sha256": artifacts.sha256(b"bytes"), "size": 5}}
     features = pd.DataFrame({"length": [1.0], "colour": ["red"]})
-    made = artifacts.manifest_payload(cell=CELL, version="v1", files=files, features=features, recipe="r1", metric="rmse")
+    made = artifacts.manifest_payload(
+        cell=CELL, version="v1", deployment="d1", files=files, features=features, recipe="r1", metric="rmse"
+    )
     return {**made, **changes}
 
 
@@ -65,13 +67,18 @@ def test_the_signature_of_another_key_is_refused():
 
 
 def test_a_manifest_is_no_pointer():
-    with pytest.raises(ArtifactError, match="A pointer of format 1 was expected, not manifest 1"):
+    with pytest.raises(ArtifactError, match="A pointer of format 2 was expected, not manifest 2"):
         verify(artifacts.sign(manifest(), KEY))
 
 
 def test_a_document_of_another_format_is_refused():
-    with pytest.raises(ArtifactError, match="not pointer 2"):
-        verify(artifacts.sign({**PAYLOAD, "format": 2}, KEY))
+    with pytest.raises(ArtifactError, match="not pointer 3"):
+        verify(artifacts.sign({**PAYLOAD, "format": 3}, KEY))
+
+
+def test_a_document_of_format_1_is_of_no_deployment_and_before_every_generation():
+    read = verify(artifacts.sign({**PAYLOAD, "format": 1}, KEY))
+    assert (read["format"], read["deployment"], read["generation"], read["seq"]) == (artifacts.FORMAT, "", 0, 3)
 
 
 def test_a_manifest_says_what_it_binds():

@@ -1,5 +1,6 @@
 """Connections to Perennial's PostgreSQL, its numbered migrations, and the named queries of the ``.sql`` files."""
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +10,11 @@ from io import BytesIO
 from typing import Any
 
 import psycopg2
+from psycopg2 import extras
 from psycopg2.extensions import connection as Connection
-from psycopg2.extras import Json, NamedTupleCursor
+from psycopg2.extras import NamedTupleCursor
 
-from perennial.errors import RegistryError
+from perennial.errors import RegistryError, SanityError
 
 # Rows are looked up by key: no compilation of plans, and no scan because an index were dear to read.
 # A host that vanishes without a word loses its locks after a minute; a client that lost its server knows sooner.
@@ -24,6 +26,17 @@ MIGRATION_LOCK = 0x7065726E
 QUERY = re.compile(r"^-- (\w+): .*$", re.MULTILINE)
 
 __all__ = ["Connection", "Json", "connect", "copy_into", "fetch", "fetch_one", "migrate", "moment", "run", "transaction"]
+
+
+class Json(extras.Json):
+    """A value as JSON. Raises SanityError for a number that is not finite: JSON has none, and nobody could read it again."""
+
+    def dumps(self, obj: Any) -> str:
+        """The text of the value."""
+        try:
+            return json.dumps(obj, allow_nan=False)
+        except ValueError as error:
+            raise SanityError(f"A number that is not finite cannot be recorded: {obj}. Look at the gate's bounds.") from error
 
 
 def connect(dsn: str, waits_for_disk: bool = True) -> Connection:

@@ -23,13 +23,13 @@ from perennial.core.hindsight import ALWAYS, JUDGED, NEVER, SERVED, History, Str
 from perennial.core.metrics import METRICS
 from perennial.core.snapshots import latest_revisions, window_of
 from perennial.core.training import fit, predictions, training_rows
-from perennial.recipe import RecipeCode, code_of
+from perennial.recipe import RecipeCode, code_of, frozen_of
 from perennial.resources import Resources
 from perennial.shell.database import connect, fetch
 from perennial.shell.keys import read_public_keys
 from perennial.shell.lake import Reader, row_columns
 from perennial.spec import Model, Source
-from perennial.steps.manifests import ManifestRef, load_fit
+from perennial.steps.manifests import load_fit, manifest_of
 
 FIRST = datetime(1, 1, 2, tzinfo=UTC)
 INSTANT = pd.Timedelta(microseconds=1)
@@ -171,11 +171,10 @@ def _stretches(ledger: Ledger, first: int, champions: Sequence[Any]) -> tuple[St
 
 def _loaded(ledger: Ledger, champion: Any, which: str, loaded: dict[tuple[str, str], Any]) -> Any:
     if (champion.version, which) not in loaded:
-        manifest = ManifestRef(
-            cell=ledger.cell, version=champion.version, key=champion.artifact_key, sha256=champion.sha256
-        )  # fmt: skip
+        manifest = manifest_of(ledger.cell, champion)
         keys = read_public_keys(ledger.resources.public_keys)
-        estimator = load_fit(ledger.resources.store, keys, manifest, which, ledger.model.trusted)
+        frozen = frozen_of(ledger.model, champion.recipe)
+        estimator = load_fit(ledger.resources.store, keys, manifest, which, ledger.model.trusted, frozen)
         loaded[champion.version, which] = estimator
     return loaded[champion.version, which]
 

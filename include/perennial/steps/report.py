@@ -2,22 +2,18 @@
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from perennial.catalog import Catalog
 from perennial.cell import Cell
 from perennial.core.messages import Result
-from perennial.errors import ArtifactError, FleetFailed, NothingToDo, ObjectMissing
+from perennial.errors import FleetFailed, NothingToDo
 from perennial.resources import Resources
 from perennial.shell.database import Connection, connect, fetch, fetch_one, run
-from perennial.shell.keys import read_public_keys
-from perennial.shell.registry import champion_of
 from perennial.steps.cell import released_outcome
-from perennial.steps.manifests import ManifestRef, read_pointer
 from perennial.steps.material import Outcome
-from perennial.steps.publishing import write_pointer
+from perennial.steps.pointers import bring_into_step
 from perennial.steps.tell import tell
 
 logger = logging.getLogger(__name__)
@@ -82,46 +78,9 @@ def announce(resources: Resources, catalog: Catalog, fleet_name: str) -> list[st
         releases = fetch(database, "unannounced_releases", models=models, asset=asset)
         if not releases:
             raise NothingToDo(f"No champion of fleet {fleet_name} has moved.")
-        _repair(resources, database, {Cell(release.model, release.country) for release in releases})
+        bring_into_step(resources, database, {Cell(release.model, release.country) for release in releases})
         items = [f"{release.model}/{release.country}/{release.seq}" for release in releases]
         run(database, "announce", asset=asset, items=items)
     finally:
         database.close()
     return items
-
-
-def repair_pointers(resources: Resources, catalog: Catalog) -> int:
-    """Rewrite every pointer that is missing, altered or behind its cell's last release; returns how many."""
-    models = [model for specs in catalog.fleets.values() for model in specs.models]
-    database = connect(resources.database)
-    try:
-        return _repair(
-            resources, database, {Cell(row.model, row.country) for row in fetch(database, "cells_of", models=models)}
-        )
-    finally:
-        database.close()
-
-
-def _repair(resources: Resources, database: Connection, cells: Iterable[Cell]) -> int:
-    keys = read_public_keys(resources.public_keys)
-    repaired = [cell for cell in sorted(cells) if _bring_into_step(resources, database, keys, cell)]
-    for cell in repaired:
-        logger.warning("The pointer of %s was not in step with its last release, and is now.", cell)
-    return len(repaired)
-
-
-def _bring_into_step(resources: Resources, database: Connection, keys: Sequence[Any], cell: Cell) -> bool:
-    """Write the cell's pointer if it lags. A release may be made meanwhile: the last one looked at is the last one there is."""
-    champion, lagged = champion_of(database, cell), False
-    while champion is not None and _seq_of_pointer(resources, keys, cell) < champion.seq:
-        manifest = ManifestRef(cell=cell, version=champion.version, key=champion.artifact_key, sha256=champion.sha256)
-        write_pointer(resources, manifest, champion.seq)
-        champion, lagged = champion_of(database, cell), True
-    return lagged
-
-
-def _seq_of_pointer(resources: Resources, keys: Sequence[Any], cell: Cell) -> int:
-    try:
-        return read_pointer(resources.store, keys, cell)[0]
-    except (ObjectMissing, ArtifactError):
-        return 0

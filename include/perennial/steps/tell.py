@@ -2,12 +2,12 @@
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from perennial.catalog import Catalog, FleetSpecs
-from perennial.core.messages import Result, messages_of, owners_of
+from perennial.core.messages import Loss, Message, Result, messages_of, messages_of_losses, owners_of
 from perennial.errors import AddressError, Undelivered
 from perennial.resources import MailRelay, Resources
 from perennial.shell.database import Connection, connect, fetch, fetch_one, run, transaction
@@ -34,31 +34,39 @@ def tell(resources: Resources, catalog: Catalog, fleet_name: str, result: Result
     A message is sent by one report at a time and, once sent, never again. A crash after a server has taken it and before
     its row says so repeats it: at least once then. What cannot be delivered waits for the fleet's next reports, for a day.
     """
+    _tell(resources, catalog, fleet_name, result.run_id, lambda specs: messages_of(specs, result))
+
+
+def tell_of_losses(resources: Resources, catalog: Catalog, fleet_name: str, losses: list[Loss], occasion: str) -> None:
+    """Tell owners at once of champions that cannot be read, each once per occasion: a run, or a day. Never raises."""
+    _tell(resources, catalog, fleet_name, f"{occasion}/champions", lambda specs: messages_of_losses(specs, losses))
+
+
+def _tell(
+    resources: Resources, catalog: Catalog, fleet_name: str, run_id: str, messages: Callable[[FleetSpecs], list[Message]]
+) -> None:
     try:
         specs = catalog.fleet(fleet_name)
         database = connect(resources.database)
         try:
-            _write(database, specs, result)
-            _deliver_waiting(resources, database, specs, result.run_id)
+            for message in messages(specs):
+                _write(database, specs, run_id, message)
+            _deliver_waiting(resources, database, specs, run_id)
         finally:
             database.close()
     except Exception:
         logger.exception(
             "Telling the owners of run %s ended early. The run is unaffected; what perennial.messages holds goes out with the "
             "fleet's next report.",
-            result.run_id,
+            run_id,
         )
 
 
-def _write(database: Connection, specs: FleetSpecs, result: Result) -> None:
-    owners = owners_of(specs)
-    for message in messages_of(specs, result):
-        state = "pending" if owners[message.owner].alerts else "nobody to tell"
-        is_new = run(
-            database, "add_message", run_id=result.run_id, fleet=specs.fleet.name, state=state, **asdict(message)
-        )  # fmt: skip
-        if is_new and state != "pending":
-            logger.warning("Nobody to tell: %s has no alerts in its specs. %s", message.owner, message.subject)
+def _write(database: Connection, specs: FleetSpecs, run_id: str, message: Message) -> None:
+    state = "pending" if owners_of(specs)[message.owner].alerts else "nobody to tell"
+    is_new = run(database, "add_message", run_id=run_id, fleet=specs.fleet.name, state=state, **asdict(message))
+    if is_new and state != "pending":
+        logger.warning("Nobody to tell: %s has no alerts in its specs. %s", message.owner, message.subject)
 
 
 def _deliver_waiting(resources: Resources, database: Connection, specs: FleetSpecs, run_id: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from perennial.catalog import Catalog, FleetSpecs
 from perennial.cell import Cell
+from perennial.core.messages import Loss
 from perennial.errors import CellTimeout, Refused, RegistryError, StaleVerdict
 from perennial.resources import Resources
 from perennial.shell.database import Connection, Json, connect, fetch, fetch_one, run
@@ -24,6 +25,7 @@ from perennial.shell.lifeline import lifeline
 from perennial.spec import Model, Source
 from perennial.steps.cell import Timings, released_outcome, train_cell
 from perennial.steps.material import Job, Outcome
+from perennial.steps.tell import tell_of_losses
 from perennial.steps.verifier import Verifier
 
 logger = logging.getLogger(__name__)
@@ -192,10 +194,11 @@ def _attempt(worker: Worker, cell: Cell, begun: Any) -> Outcome | None:
 def _isolated(worker: Worker, cell: Cell, attempt: int) -> Outcome | None:
     """The one place where a cell's error is kept from the others. A lost registry is not a cell's error."""
     timings, started, trace = Timings(), time.perf_counter(), None
+    losses: list[Loss] = []
     try:
         model = worker.specs.model(cell.model)
         with time_limit(cell, model):
-            outcome: Outcome | None = _judge_until_current(_job(worker, model, cell.country), timings)
+            outcome: Outcome | None = _judge_until_current(_job(worker, model, cell.country, losses), timings)
     except RegistryError:
         raise
     except Stopped as stopped:
@@ -206,6 +209,8 @@ def _isolated(worker: Worker, cell: Cell, attempt: int) -> Outcome | None:
         trace = traceback.format_exc()
         outcome = _after_error(worker, cell, attempt, error)
     _end(worker, cell, outcome, attempt=attempt, error=trace, timings=timings, seconds=time.perf_counter() - started)
+    if losses:
+        tell_of_losses(worker.resources, worker.catalog, worker.specs.fleet.name, losses, worker.run.id)
     if outcome is not None:
         logger.info("%s: %s. %s %s", cell, outcome.state, outcome.reason, timings.seconds)
     return outcome
@@ -230,7 +235,7 @@ def _judge_until_current(job: Job, timings: Timings) -> Outcome:
     raise StaleVerdict(f"{job.cell} moved {JUDGEMENTS_PER_ATTEMPT} times while it was judged.")
 
 
-def _job(worker: Worker, model: Model, country: str) -> Job:
+def _job(worker: Worker, model: Model, country: str, losses: list[Loss]) -> Job:
     source, requested = worker.catalog.source(model.source), worker.run.requested
     return Job(
         run_id=worker.run.id,
@@ -245,6 +250,7 @@ def _job(worker: Worker, model: Model, country: str) -> Job:
         database=worker.database,
         verifier=worker.verifier,
         reader=worker.reader(source),
+        losses=losses,
     )
 
 

@@ -1,7 +1,7 @@
 -- audit_extent: how much there is to look at
 SELECT (SELECT count(*) FROM releases) AS releases,
        (SELECT count(DISTINCT (model, country)) FROM releases) AS cells,
-       (SELECT count(*) FROM releases WHERE kind <> 'publish') AS by_hand,
+       (SELECT count(*) FROM releases WHERE kind IN ('rollback', 'undo')) AS by_hand,
        (SELECT count(*) FROM verdicts) AS verdicts,
        (SELECT count(*) FROM verdicts WHERE against_seq = 0 AND decision = 'promote') AS first_models,
        (SELECT count(*) FROM batches) AS batches,
@@ -66,22 +66,22 @@ FROM attempts AS a
 WHERE NOT EXISTS (SELECT FROM outcomes AS o WHERE (o.run_id, o.model, o.country) = (a.run_id, a.model, a.country));
 
 -- audit_artifacts: every version with an artifact, and whether it is the last release of its cell
-SELECT v.id, v.model, v.country, v.recipe, v.artifact_key, v.sha256, v.size, EXISTS (
+SELECT v.id, v.id AS version, v.model, v.country, v.recipe, a.artifact_key, a.sha256, a.size,
+       (SELECT deployment::text FROM generations ORDER BY number DESC LIMIT 1) AS deployment, EXISTS (
            SELECT FROM releases AS r
            WHERE (r.model, r.country, r.to_version) = (v.model, v.country, v.id) AND NOT EXISTS (
                SELECT FROM releases AS later
                WHERE (later.model, later.country) = (r.model, r.country) AND later.seq > r.seq)) AS is_champion
-FROM versions AS v WHERE v.artifact_key IS NOT NULL ORDER BY v.model, v.country, v.created_at;
+FROM versions AS v JOIN artifacts AS a ON a.version = v.id ORDER BY v.model, v.country, v.created_at;
 
 -- audit_pointers: what each cell's pointer should say; it may lag until the release is announced or its run has ended
-SELECT DISTINCT ON (r.model, r.country) r.model, r.country, r.seq, r.to_version AS version, v.artifact_key, v.sha256,
+SELECT DISTINCT ON (r.model, r.country) r.model, r.country, r.seq, r.to_version AS version, a.artifact_key, a.sha256,
        r.run_id IS NULL
        OR EXISTS (SELECT FROM runs WHERE id = r.run_id AND finished_at IS NOT NULL)
        OR EXISTS (SELECT FROM announcements AS a
                   WHERE right(a.asset, 9) = ' released'
                     AND a.item = r.model || '/' || r.country || '/' || r.seq) AS is_settled
-FROM releases AS r JOIN versions AS v ON v.id = r.to_version
-WHERE v.artifact_key IS NOT NULL ORDER BY r.model, r.country, r.seq DESC;
+FROM releases AS r JOIN artifacts AS a ON a.version = r.to_version ORDER BY r.model, r.country, r.seq DESC;
 
 -- audit_moves: rule 3: publications by a promotion of that version against the release before; others by a person
 SELECT r.model || '/' || r.country AS place,
@@ -132,7 +132,7 @@ FROM judged WHERE served_until < challenger_mark OR decision = 'promote' AND ser
 SELECT model || '/' || country AS place, concat('verdict ', id, ' promotes a first model that did not pass floor and baseline')
        AS what
 FROM verdicts
-WHERE decision = 'promote' AND against_seq = 0 AND NOT (
+WHERE decision = 'promote' AND (against_seq = 0 OR as_first) AND NOT (
     gates @> '[{"gate": "floor", "passed": true}, {"gate": "baseline", "passed": true}]'
     AND NOT gates @? '$[*] ? (@.passed != true)');
 
@@ -299,7 +299,7 @@ WHERE r.kind = 'publish' AND (b.version IS NULL OR b.version = r.to_version)
 UNION ALL
 SELECT r.model || '/' || r.country, concat('release ', r.seq, ', a ', r.kind, ' by ', r.person, ', has put no hold on the cell')
 FROM releases AS r
-WHERE r.kind <> 'publish' AND NOT EXISTS (
+WHERE r.kind IN ('rollback', 'undo') AND NOT EXISTS (
     SELECT FROM blockers AS b
     WHERE (b.model, b.country, b.kind) = (r.model, r.country, 'hold') AND b.created_at <= r.released_at + interval '1 minute'
       AND coalesce(b.lifted_at, 'infinity') >= r.released_at);
