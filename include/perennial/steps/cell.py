@@ -23,7 +23,7 @@ from perennial.shell.database import Connection, Json, fetch, fetch_one, run, tr
 from perennial.shell.keys import read_public_keys
 from perennial.shell.registry import champion_of, publish
 from perennial.steps.manifests import load_fit, manifest_of
-from perennial.steps.material import Job, Material, Outcome, load, version_id
+from perennial.steps.material import Job, Material, Outcome, criteria_of, load, version_id
 from perennial.steps.pointers import write_pointer
 from perennial.steps.publishing import SAMPLE_ROWS, Challenger, commit_artifact
 from perennial.steps.succession import LOST, succeed
@@ -187,6 +187,7 @@ def _write(job: Job, material: Material, judged: Fit, judgement: Judgement) -> t
     identity = {
         "challenger": version, "against_seq": against, "window_start": span.start, "window_end": span.end,
         "as_first": against > 0 and bool(judgement.scores) and "champion" not in judgement.scores,
+        "criteria": criteria_of(job.model),
     }  # fmt: skip
     row = fetch_one(
         job.database, "add_verdict", model=job.model.name, country=job.country, as_of=material.as_of, rows=span.rows,

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -279,3 +279,9 @@ def version_id(job: Job, material: Material) -> str:
         material.as_of.isoformat(), job.model.refit, environment(),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def criteria_of(model: Model) -> str:
+    """The hash of what a challenger is judged by, gate and metric: another gate is another question."""
+    gate = {name: value if isinstance(value, str) else float(value) for name, value in asdict(model.gate).items()}
+    return hashlib.sha256(json.dumps([model.metric, gate], sort_keys=True).encode()).hexdigest()

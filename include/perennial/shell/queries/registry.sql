@@ -55,17 +55,18 @@ ON CONFLICT DO NOTHING;
 -- version_released: which version a release of a cell put in force
 SELECT to_version AS version FROM releases WHERE model = %(model)s AND country = %(country)s AND seq = %(seq)s;
 
--- add_verdict: one judgement of a challenger against a release
+-- add_verdict: one judgement of a challenger against a release, by a gate and a metric
 INSERT INTO verdicts (challenger, model, country, against_seq, window_start, window_end, as_of, rows, clusters, decision,
-                      gates, scores, reason, as_first)
+                      gates, scores, reason, as_first, criteria)
 VALUES (%(challenger)s, %(model)s, %(country)s, %(against_seq)s, %(window_start)s, %(window_end)s, %(as_of)s, %(rows)s,
-        %(clusters)s, %(decision)s, %(gates)s, %(scores)s, %(reason)s, %(as_first)s)
-ON CONFLICT (challenger, against_seq, window_start, window_end, as_first) DO NOTHING
+        %(clusters)s, %(decision)s, %(gates)s, %(scores)s, %(reason)s, %(as_first)s, %(criteria)s)
+ON CONFLICT (challenger, against_seq, window_start, window_end, as_first, criteria) DO NOTHING
 RETURNING id;
 
--- verdict_of: the recorded judgement of a challenger over a window
+-- verdict_of: the recorded judgement of a challenger over a window, by a gate and a metric
 SELECT id FROM verdicts WHERE challenger = %(challenger)s AND against_seq = %(against_seq)s
-  AND window_start = %(window_start)s AND window_end = %(window_end)s AND as_first = %(as_first)s;
+  AND window_start = %(window_start)s AND window_end = %(window_end)s AND as_first = %(as_first)s
+  AND criteria = %(criteria)s;
 
 -- last_verdict: what a cell was last asked, and what it had seen; a promotion that came to no end is asked again
 SELECT id, window_end, as_of, against_seq, rows, decision, scores, reason FROM settled_verdicts
