@@ -71,6 +71,10 @@ class RegistryError(PerennialError):
     """The registry could not be read or written."""
 
 
+class RegistryLost(RegistryError):
+    """The registry cannot be reached, or went away."""
+
+
 class StaleVerdict(PerennialError):
     """The champion, or what is read of the source, has changed since the challenger was judged."""
 

@@ -325,9 +325,36 @@ def test_a_training_that_outlives_the_report_cannot_release(fed, monkeypatch):
         return commit(*given)
 
     monkeypatch.setattr(cell_step, "commit_artifact", slow)
-    with pytest.raises(RegistryError, match="weight/GB is not, or no longer, to be decided in run"):
-        fed.train(run_id)
+    assert fed.train(run_id) == {}
+    assert "weight/GB is not, or no longer, to be decided in run" in fed.sql("SELECT error FROM attempts")[0].error
     assert (states(fed, run_id), releases(fed)) == ({"weight/GB": "failed"}, [])
+
+
+def test_a_statement_that_the_registry_refuses_is_its_cells_error_alone(fed, monkeypatch):
+    move = cell_step.publish
+
+    def publish(database, cell, *, verdict, **given):
+        return move(database, cell, verdict=-1 if cell.country == "DE" else verdict, **given)
+
+    monkeypatch.setattr(cell_step, "publish", publish)
+    run_id = fed.plan()
+    assert fed.train(run_id) == {"failed": 1, "published": 2}
+    assert "The release of weight/DE was refused by the database" in fed.outcomes(run_id)["weight/DE"].reason
+    assert attempts(fed) == {"weight/DE": 2, "weight/FR": 1, "weight/GB": 1}
+
+
+def test_a_query_that_does_not_fit_the_registry_is_its_cells_error_alone(fed, monkeypatch):
+    record = cell_step.run
+
+    def write(database, query, **values):
+        if query == "add_snapshot" and values["country"] == "DE":
+            values["country"] = object()
+        return record(database, query, **values)
+
+    monkeypatch.setattr(cell_step, "run", write)
+    run_id = fed.plan()
+    assert fed.train(run_id) == {"failed": 1, "published": 2}
+    assert "can't adapt type" in fed.outcomes(run_id)["weight/DE"].reason
 
 
 def test_the_database_refuses_an_outcome_that_denies_a_release(fed):

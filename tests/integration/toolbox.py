@@ -139,10 +139,10 @@ def held_lock(zoo: Any, cell: Cell = GB) -> Connection:
     return session
 
 
-def attempt(zoo: Any, run_id: str, number: int, cell: Cell = GB) -> None:
+def attempt(zoo: Any, run_id: str, number: int, cell: Cell = GB, worker: str = "elsewhere:1") -> None:
     """An attempt that started and never finished."""
-    statement = "INSERT INTO attempts (run_id, model, country, attempt, worker) VALUES (%s, %s, %s, %s, 'elsewhere:1')"
-    zoo.sql(statement, run_id, *cell, number)
+    statement = "INSERT INTO attempts (run_id, model, country, attempt, worker) VALUES (%s, %s, %s, %s, %s)"
+    zoo.sql(statement, run_id, *cell, number, worker)
 
 
 def states(zoo: Any, run_id: str) -> dict[str, str]:

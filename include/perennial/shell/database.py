@@ -14,7 +14,7 @@ from psycopg2 import extras
 from psycopg2.extensions import connection as Connection
 from psycopg2.extras import NamedTupleCursor
 
-from perennial.errors import RegistryError, SanityError
+from perennial.errors import RegistryError, RegistryLost, SanityError
 
 # Rows are looked up by key: no compilation of plans, and no scan because an index were dear to read.
 # A host that vanishes without a word loses its locks after a minute; a client that lost its server knows sooner.
@@ -40,7 +40,7 @@ class Json(extras.Json):
 
 
 def connect(dsn: str, waits_for_disk: bool = True) -> Connection:
-    """An autocommit connection whose search path is Perennial's schema. Raises RegistryError, naming the server.
+    """An autocommit connection whose search path is Perennial's schema. Raises RegistryLost, naming the server.
 
     Without ``waits_for_disk`` a crash of the server may undo the last half second, nothing before it, and nothing that a
     later statement that waits has followed. Statements whose effect leaves the database wait by themselves.
@@ -52,7 +52,7 @@ def connect(dsn: str, waits_for_disk: bool = True) -> Connection:
             keepalives_interval=5, keepalives_count=3,
         )  # fmt: skip
     except psycopg2.OperationalError as error:
-        raise RegistryError(
+        raise RegistryLost(
             f"Perennial's database cannot be reached: {str(error).strip()}. Check the connection perennial_db and that "
             "PostgreSQL is up. Nothing was changed."
         ) from error
@@ -89,7 +89,7 @@ def _as_registry_errors() -> Iterator[None]:
     try:
         yield
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-        raise RegistryError(f"Perennial's database went away: {str(error).strip()}. A retry goes on from here.") from error
+        raise RegistryLost(f"Perennial's database went away: {str(error).strip()}. A retry goes on from here.") from error
     except psycopg2.ProgrammingError as error:
         raise RegistryError(f"Perennial's database cannot be read: {str(error).splitlines()[0]}. Was it migrated?") from error
 

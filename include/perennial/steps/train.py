@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from perennial.catalog import Catalog, FleetSpecs
 from perennial.cell import Cell
 from perennial.core.messages import Loss
-from perennial.errors import CellTimeout, Refused, RegistryError, StaleVerdict
+from perennial.errors import CellTimeout, Refused, RegistryError, RegistryLost, StaleVerdict
 from perennial.resources import Resources
 from perennial.shell.database import Connection, Json, connect, fetch, fetch_one, run
 from perennial.shell.lake import Reader, row_columns
@@ -67,7 +67,7 @@ class Worker:
 def train(resources: Resources, catalog: Catalog, run_id: str) -> dict[str, int]:
     """Take the run's pending cells one by one until each has an outcome; returns outcomes of this worker by state.
 
-    One failing cell never stops the others. Raises RegistryError when the registry goes away, and ends the process when
+    One failing cell never stops the others. Raises RegistryLost when the registry goes away, and ends the process when
     that happens amidst a training: its lock is gone, and another one may begin. The retry goes on.
     """
     with Verifier(resources) as verifier:
@@ -186,29 +186,36 @@ def _attempt(worker: Worker, cell: Cell, begun: Any) -> Outcome | None:
         return _decide(worker, cell, Outcome(state="failed", reason=reason))
     print(f"::group::{cell}", flush=True)
     try:
-        return _isolated(worker, cell, begun.attempt)
+        return _isolated(worker, cell, begun)
     finally:
         print("::endgroup::", flush=True)
 
 
-def _isolated(worker: Worker, cell: Cell, attempt: int) -> Outcome | None:
-    """The one place where a cell's error is kept from the others. A lost registry is not a cell's error."""
+def _isolated(worker: Worker, cell: Cell, begun: Any) -> Outcome | None:
+    """The one place where a cell's error is kept from the others. A lost registry is not a cell's error; what the registry
+    refuses is.
+    """
     timings, started, trace = Timings(), time.perf_counter(), None
     losses: list[Loss] = []
     try:
         model = worker.specs.model(cell.model)
         with time_limit(cell, model):
             outcome: Outcome | None = _judge_until_current(_job(worker, model, cell.country, losses), timings)
-    except RegistryError:
+    except RegistryLost:
         raise
     except Stopped as stopped:
-        _end(worker, cell, None, attempt=attempt, error=stopped.__doc__, timings=timings, seconds=0)
+        ended = _ended(worker, cell, begun.attempt, stopped.__doc__, timings)
+        run(worker.database, "end_attempt", **ended, is_acquitted=True)
         raise
     except Exception as error:
-        logger.exception("%s failed at attempt %s", cell, attempt)
+        logger.exception("%s failed at attempt %s", cell, begun.attempt)
         trace = traceback.format_exc()
-        outcome = _after_error(worker, cell, attempt, error)
-    _end(worker, cell, outcome, attempt=attempt, error=trace, timings=timings, seconds=time.perf_counter() - started)
+        outcome = _after_error(worker, cell, begun.tries + 1, error)
+    ended = _ended(worker, cell, begun.attempt, trace, timings)
+    if outcome is None:
+        run(worker.database, "end_attempt", **ended, is_acquitted=False)
+    else:
+        run(worker.database, "end_and_decide", **ended, **asdict(outcome), seconds=time.perf_counter() - started)
     if losses:
         tell_of_losses(worker.resources, worker.catalog, worker.specs.fleet.name, losses, worker.run.id)
     if outcome is not None:
@@ -216,12 +223,12 @@ def _isolated(worker: Worker, cell: Cell, attempt: int) -> Outcome | None:
     return outcome
 
 
-def _after_error(worker: Worker, cell: Cell, attempt: int, error: Exception) -> Outcome | None:
+def _after_error(worker: Worker, cell: Cell, tries: int, error: Exception) -> Outcome | None:
     released = released_outcome(worker.database, cell, worker.run.id)
     if released is not None:
         return released
     allowed = worker.specs.models[cell.model].attempts if cell.model in worker.specs.models else 1
-    if attempt < allowed and not isinstance(error, Refused):
+    if tries < allowed and not isinstance(error, Refused):
         return None
     return Outcome(state="failed", reason=f"{type(error).__name__}: {error}")
 
@@ -254,14 +261,15 @@ def _job(worker: Worker, model: Model, country: str, losses: list[Loss]) -> Job:
     )
 
 
-def _end(
-    worker: Worker, cell: Cell, outcome: Outcome | None, *, attempt: int, error: str | None, timings: Timings, seconds: float
-) -> None:  # fmt: skip
-    ended = {"run_id": worker.run.id, **cell._asdict(), "attempt": attempt, "error": error, "timings": Json(timings.seconds)}
-    if outcome is None:
-        run(worker.database, "end_attempt", **ended)
-    else:
-        run(worker.database, "end_and_decide", **ended, **asdict(outcome), seconds=seconds)
+def _ended(worker: Worker, cell: Cell, attempt: int, error: str | None, timings: Timings) -> dict[str, Any]:
+    """How an attempt went, as queries are told."""
+    return {
+        "run_id": worker.run.id,
+        **cell._asdict(),
+        "attempt": attempt,
+        "error": error,
+        "timings": Json(timings.seconds),
+    }
 
 
 def _decide(worker: Worker, cell: Cell, outcome: Outcome) -> Outcome:

@@ -15,7 +15,7 @@ SELECT (SELECT count(*) FROM releases) AS releases,
 SELECT a.model || '/' || a.country AS place,
        concat('attempt ', a.attempt, ' by ', a.worker, ' goes on, though run ', a.run_id, ' has ended') AS what
 FROM attempts AS a JOIN runs AS r ON r.id = a.run_id
-WHERE r.finished_at IS NOT NULL AND a.finished_at IS NULL
+WHERE r.finished_at IS NOT NULL AND a.finished_at IS NULL AND NOT a.is_acquitted
   AND NOT EXISTS (SELECT FROM attempts AS other JOIN runs AS theirs ON theirs.id = other.run_id
                   WHERE (other.model, other.country) = (a.model, a.country) AND theirs.finished_at IS NULL)
   AND EXISTS (SELECT FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
