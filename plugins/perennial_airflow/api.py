@@ -25,8 +25,8 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 Source = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-Country = Annotated[str, Path(pattern=r"^[^./\\][^/\\]*$")]
-Seq = Annotated[int, Path(gt=0)]
+Country = Annotated[str, Path(pattern=r"^[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*$", max_length=60)]
+Seq = Annotated[int, Path(gt=0, lt=2**63)]
 
 
 class LoginNeeded(Exception):
