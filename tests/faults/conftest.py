@@ -17,8 +17,8 @@ sys.path.insert(0, str(DEPLOYED))
 models.__path__.append(str(DEPLOYED / "models"))
 sources.__path__.append(str(DEPLOYED / "sources"))
 
+from killed_world import SIGHTINGS, World, tree  # noqa: E402
 from kills import Kill, keep, table  # noqa: E402 - the fleet of these tests is on its path only now
-from world import SIGHTINGS, World, tree  # noqa: E402
 
 from embedded.components import _any_free_port  # noqa: E402
 from embedded.running import Stack  # noqa: E402
