@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -290,6 +291,14 @@ def test_nothing_is_left_to_do_later():
     paths = [ROOT / line for line in tracked.stdout.splitlines() if (ROOT / line).is_file()]
     texts = [path for path in paths if path.suffix in {".py", ".sql", ".md", ".yaml", ".toml", ".sh", ".in", ""}]
     assert [str(path) for path in texts if later.search(path.read_text(errors="replace"))] == []
+
+
+def test_modules_of_the_tests_can_be_imported_in_one_process():
+    packaged = {file.parent for file in (ROOT / "tests").rglob("__init__.py")}
+    modules = [file for file in files(ROOT / "tests") if file.parent not in packaged and file.stem != "conftest"]
+    names = Counter(file.stem for file in modules)
+    assert [name for name, number in names.items() if number > 1] == []
+    assert [name_of(file) for file in files(ROOT / "tests") if "conftest" in imports(file)] == []
 
 
 def test_the_plugin_package_is_not_loaded_as_a_plugin_of_its_own():

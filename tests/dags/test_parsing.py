@@ -126,6 +126,24 @@ def test_parsing_a_file_is_quick_and_imports_nothing_heavy(file):
     assert float(seconds) < SECONDS
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_parsing_a_file_asks_for_no_connection_and_no_variable(file):
+    code = (
+        "import runpy\n"
+        "from airflow.sdk import Connection, Variable\n"
+        "asked = []\n"
+        "def ask(name, *_, **__):\n"
+        "    asked.append(name)\n"
+        "    raise LookupError(name)\n"
+        "Connection.get = Variable.get = ask\n"
+        "try:\n"
+        f"    runpy.run_path({str(file)!r})\n"
+        "finally:\n"
+        "    print('ASKED', asked)\n"
+    )
+    assert _last_line(code) == "ASKED []"
+
+
 def _last_line(code, seed="0"):
     environment = {**os.environ, "PYTHONHASHSEED": seed}
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)

@@ -3,6 +3,7 @@
 import hashlib
 import multiprocessing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from perennial.shell.keys import read_private_key
 from perennial.shell.lake import open_batch
 from perennial.steps.manifests import pointer_key
 
+DAY = timedelta(days=1)
+START = datetime(2026, 1, 1, tzinfo=UTC)
 GB = Cell("weight", "GB")
 CREDENTIALS = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "eu-west-1"}
 TABLE = """

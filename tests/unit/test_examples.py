@@ -55,6 +55,13 @@ def test_examples_without_a_label_are_dropped(made):
     assert len(matured(made)) == len(made) - 8
 
 
+def test_examples_without_an_event_time_are_dropped_and_their_labels_not_missed(made):
+    made = made.assign(event_time=made["event_time"].where(made.index >= 5), target=made["target"].where(made.index >= 2))
+    assert (made["label_time"] <= NOW).all()
+    assert len(matured(made)) == len(made) - 5
+    assert missing_labels(made, NOW) == (0, len(made) - 5)
+
+
 def test_missing_labels_are_counted_among_those_that_should_be_known(make_rows):
     made = weight.examples(make_rows(3), None)
     as_of, later = made["event_time"].max(), made["label_time"].where(made.index >= 10, made["label_time"] + Days(30))
