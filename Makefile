@@ -19,7 +19,7 @@ export GX_ANALYTICS_ENABLED := false
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run replay stop test in-process on-stacks check unit integration dags stack faults bench bench-compaction bench-ingest bench-kills bench-scale bench-validation mutants check-models new-model try audit freeze champions lock clean
+.PHONY: help setup run replay stop test without-airflow with-airflow check unit integration dags stack faults bench bench-compaction bench-ingest bench-kills bench-scale bench-validation mutants check-models new-model try audit freeze champions lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,14 +55,14 @@ replay: $(VENV)/.core ## replay the shop's year and show what retraining was wor
 stop: $(VENV)/.core ## stop what a run left behind
 	@$(BIN)/python -m embedded stop
 
-test: check ## every check and test; those that wait for a stack beside those that keep a core busy
-	@$(MAKE) --no-print-directory -j2 --output-sync=recurse in-process on-stacks
+test: check ## every check and test; those that wait for Airflow beside those that keep a core busy
+	@$(MAKE) --no-print-directory -j2 --output-sync=recurse without-airflow with-airflow
 
-in-process: $(VENV)/.test
-	@$(MAKE) --no-print-directory unit && $(MAKE) --no-print-directory integration && $(MAKE) --no-print-directory dags
+without-airflow: $(VENV)/.test
+	@$(MAKE) --no-print-directory unit && $(MAKE) --no-print-directory integration
 
-on-stacks: $(VENV)/.test
-	@$(MAKE) --no-print-directory stack && $(MAKE) --no-print-directory faults
+with-airflow: $(VENV)/.test
+	@$(MAKE) --no-print-directory stack && $(MAKE) --no-print-directory faults && $(MAKE) --no-print-directory dags
 
 check: $(VENV)/.test ## lint, types, specs
 	@$(BIN)/ruff format --check -q . && $(BIN)/ruff check -q . && $(BIN)/mypy --no-error-summary

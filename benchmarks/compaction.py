@@ -30,7 +30,9 @@ from perennial.resources import Resources
 from perennial.shell.database import Connection, Json, connect, fetch, migrate, run
 from perennial.shell.lake import BatchWriter, Reader
 from perennial.shell.store import open_store
+from perennial.steps.batches import Landed
 from perennial.steps.compact import compact
+from perennial.steps.landing import stored
 from validation import rows, source
 
 RESULTS = Path(__file__).parent / "results"
@@ -63,12 +65,9 @@ class Ledger:
         writer = BatchWriter(self.folder / "batch.parquet", source)
         writer.write(part)
         file = writer.close()
-        key = f"lake/bench/AA/{file.sha256}.parquet"
-        self.resources.store.put_file(key, file.path)
-        run(
-            self.database, "land_batch", source="bench", country="AA", lower=moment, upper=moment + QUARTER, rows=file.rows,
-            event_min=file.event_min, event_max=file.event_max, object_key=key, sha256=file.sha256, size=file.size,
-        )  # fmt: skip
+        facts = stored(self.resources, source, "AA", Landed(file=file))
+        bounds = {"lower": moment, "upper": moment + QUARTER, "is_late": False}
+        run(self.database, "land_batch", source="bench", country="AA", **bounds, **facts)
         run(
             self.database, "decide_batch", source="bench", country="AA", seq=number, state="accepted", reason="",
             report=Json({}),

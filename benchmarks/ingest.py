@@ -6,7 +6,6 @@ make bench-ingest
 
 import json
 import multiprocessing
-import resource
 import shutil
 import tempfile
 import time
@@ -16,7 +15,7 @@ from typing import Any
 
 import long_ingest
 from embedded.postgres import Postgres
-from machine import machine
+from machine import machine, peak_mb
 from perennial.catalog import load_catalog
 from perennial.resources import Resources
 from perennial.shell.database import migrate
@@ -30,7 +29,7 @@ RESULTS = Path(__file__).parent / "results"
 
 def measure(resources: Resources, answers: "multiprocessing.Queue[dict[str, float]]") -> None:
     """Land and validate in a process of its own; what it has from the one before it is told beside its peak."""
-    before = _peak_mb()
+    before = peak_mb()
     source = load_catalog().source("order_lines")
     started = time.perf_counter()
     rows = ingest.land(resources, source)
@@ -43,14 +42,10 @@ def measure(resources: Resources, answers: "multiprocessing.Queue[dict[str, floa
             "land_seconds": round(landed - started, 1),
             "validate_seconds": round(time.perf_counter() - landed, 1),
             "mb_before": before,
-            "peak_mb": _peak_mb(),
+            "peak_mb": peak_mb(),
             **states,
         }
     )
-
-
-def _peak_mb() -> int:
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def main() -> None:

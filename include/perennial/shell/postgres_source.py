@@ -18,7 +18,7 @@ from psycopg2.extras import NamedTupleCursor
 
 from perennial.errors import SourceError, SourceMismatch
 from perennial.shell.database import fetch_one, queries
-from perennial.shell.values import LONGEST_TEXT, Raw, Reading, reading
+from perennial.shell.values import LONGEST_TEXT, Raw, Reading, deletion_of, reading
 from perennial.spec import Source
 
 CHUNK_ROWS, CHUNK_BYTES = 25_000, 8 << 20
@@ -256,7 +256,7 @@ def extract(connection: Connection, source: Source, lower: datetime, upper: date
     with tempfile.TemporaryFile(prefix="perennial-") as file:
         for size in _copied(connection, source, lower, upper, file):
             raw = _parsed(file.read(size), source)
-            yield reading(raw, source.columns, required=())
+            yield reading(raw, source.columns, required=(), deletion=deletion_of(source))
 
 
 def _copied(connection: Connection, source: Source, lower: datetime, upper: datetime, file: IO[bytes]) -> list[int]:

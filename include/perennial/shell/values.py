@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from perennial.shell.lake import TYPES
+from perennial.shell.lake import TYPES, says_deleted
 from perennial.spec import Column, Source
 
 Flags = npt.NDArray[np.bool_]
@@ -46,6 +46,13 @@ FAR_MOMENT = r"^-?infinity$| BC$|^[0-9]{5,}-[0-9]{2}-[0-9]{2}[ T]"
 NO_NUMBERS = r"^[+-]?(?i:nan|inf|infinity)$"
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 FIRST_SECOND, END_SECOND = -62_135_596_800, 253_402_300_800  # since 1970: of the years 1 and 10000
+
+
+class Deletion(NamedTuple):
+    """The column that marks a row as deleted, and the columns whose values are asked of such a row all the same."""
+
+    column: str
+    asked: Sequence[str]
 
 
 class Flaw(NamedTuple):
@@ -113,15 +120,19 @@ def only_rows(rows: pa.Table) -> Reading:
 
 
 def reading(
-    raw: Raw, columns: Sequence[Column], required: Sequence[str], no_value: Sequence[str] = ()
-) -> Reading:  # fmt: skip
+    raw: Raw,
+    columns: Sequence[Column],
+    required: Sequence[str],
+    no_value: Sequence[str] = (),
+    deletion: Deletion | None = None,
+) -> Reading:
     """The rows in the columns' types. ``required``: columns without which a row cannot be read; ``no_value``: texts that stand
-    for a missing value in columns of other types than text."""
+    for a missing value in columns of other types than text. Rows that are marked by ``deletion`` are asked for no other values
+    than those that say which row it is: the rest is missing where it cannot be read."""
     made: dict[str, pa.Array] = {}
     wrong: dict[str, Wrong] = {}
-    is_sound = np.ones(raw.rows, dtype=bool)
-    is_sound[list(raw.broken)] = False
-    is_whole = is_sound.copy()
+    is_whole = np.ones(raw.rows, dtype=bool)
+    is_whole[list(raw.broken)] = False
     for column in columns:
         made[column.name], found = typed(raw.columns[column.name], column, no_value)
         found |= raw.wrong.get(column.name, {})
@@ -131,9 +142,23 @@ def reading(
                 is_missing[positions] = False
             found[MISSING] = np.flatnonzero(is_missing)
         wrong[column.name] = {what: positions for what, positions in found.items() if len(positions)}
-        for positions in wrong[column.name].values():
+
+    if deletion is not None:
+        wrong = _without_deleted(wrong, made[deletion.column], deletion)
+    is_sound = is_whole
+    for found in wrong.values():
+        for positions in found.values():
             is_sound[positions] = False
     return _parted(raw, columns, made, wrong, is_sound)
+
+
+def _without_deleted(wrong: Mapping[str, Wrong], mark: pa.Array, deletion: Deletion) -> dict[str, Wrong]:
+    """What is wrong with the rows, but for what is not asked of those that are deleted."""
+    stays = ~says_deleted(mark).to_numpy(zero_copy_only=False).astype(bool)
+    return {
+        name: found if name in deletion.asked else {what: positions[stays[positions]] for what, positions in found.items()}
+        for name, found in wrong.items()
+    }
 
 
 def _parted(
@@ -435,6 +460,12 @@ def required_columns(source: Source, columns: Sequence[Column]) -> list[str]:
     """The columns without which a row says neither which it is nor when it was."""
     needed = {*source.key, source.event_time}
     return [column.name for column in columns if column.name in needed or not column.nullable]
+
+
+def deletion_of(source: Source) -> Deletion | None:
+    """How a source marks deleted rows; None where it does not."""
+    asked = (*source.key, source.event_time, source.changed_at, source.country, source.deleted)
+    return Deletion(source.deleted, asked) if source.deleted else None
 
 
 def typed_texts(texts: pa.Table, source: Source, names: Sequence[str]) -> dict[str, pa.Array]:

@@ -424,7 +424,8 @@ def _reached(
 def _extracted(connection: Any, source: Source, lower: datetime, upper: datetime) -> Iterable[pd.DataFrame]:
     names = _identity(source)
     told = {*names, source.country}
-    narrow = replace(source, columns=tuple(column for column in source.columns if column.name in told))
+    columns = tuple(column for column in source.columns if column.name in told)
+    narrow = replace(source, columns=columns, deleted="")
     for reading in postgres_source.extract(connection, narrow, lower, upper):
         yield wanted(reading.rows, source).select(names).to_pandas()
 

@@ -23,7 +23,7 @@ from perennial.errors import RequestError, StoreError
 from perennial.resources import Resources
 from perennial.shell import lake, postgres_source
 from perennial.shell.database import Connection, connect, fetch, fetch_one, run, transaction
-from perennial.shell.values import NO_VALUE, Raw, Reading, only_rows, reading, required_columns
+from perennial.shell.values import NO_VALUE, Raw, Reading, deletion_of, only_rows, reading, required_columns
 from perennial.spec import QUARANTINE, QUARANTINE_BATCH, UNKNOWN_COUNTRY, FileSource, Source
 from perennial.steps.batches import Batches, by_country, country_of
 from perennial.steps.decisions import batch_of, name_of, note, short_name
@@ -224,7 +224,8 @@ def _retyped(table: pa.Table, source: Source) -> Reading:
     texts = {column.name: table[column.name].combine_chunks() for column in source.columns}
     is_file = isinstance(source, FileSource)
     required = required_columns(source, source.columns) if is_file else []
-    made = reading(Raw(columns=texts), source.columns, required, NO_VALUE if is_file else ())
+    no_value = NO_VALUE if is_file else ()
+    made = reading(Raw(columns=texts), source.columns, required, no_value, deletion_of(source))
     places = pa.array(made.unreadable_numbers)
     kinds, reasons = (table[name].take(places).to_pylist() for name in (REJECTED_BY, REASON))
     return replace(made, kinds=kinds, reasons=reasons)

@@ -2,5 +2,5 @@
 
 from perennial import Fleet, Owner
 
-NEVER = "0 0 30 2 *"
-zoo = Fleet(name="zoo", owner=Owner("keepers"), countries=("GB", "FR", "DE", "ES", "IT"), workers=2, schedule=NEVER)
+NEXT_IN_2028 = "0 0 29 2 *"
+zoo = Fleet(name="zoo", owner=Owner("keepers"), countries=("GB", "FR", "DE", "ES", "IT"), workers=2, schedule=NEXT_IN_2028)
