@@ -230,7 +230,7 @@ def restored(reason: str, is_copy: bool) -> str:
 
 def try_cell(model: str, country: str) -> str:
     """Train and judge one cell on what the lake holds, in this process; nothing is published."""
-    from perennial.shell.database import connect, fetch
+    from perennial.shell.database import connect, fetch, run
     from perennial.steps.plan import Request, plan
     from perennial.steps.train import train
 
@@ -244,6 +244,7 @@ def try_cell(model: str, country: str) -> str:
     database = connect(resources.database)
     try:
         outcome = fetch(database, "outcomes_of", run_id=run_id)[0]
+        run(database, "finish_run", id=run_id)
     finally:
         database.close()
     return f"{Cell(model, country)}: {outcome.reason} ({outcome.seconds or 0:.1f} s)"

@@ -43,6 +43,10 @@ class RequestError(Refused):
     """A run was asked for with parameters that do not fit the fleet."""
 
 
+class AlreadyDecided(Refused):
+    """The run is decided, and its outcomes are final."""
+
+
 class SettingsError(Refused):
     """The environment lacks a setting, or a setting cannot be used."""
 

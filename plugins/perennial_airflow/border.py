@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from perennial.resources import MailRelay, Resources
     from perennial.shell.store import Store
     from perennial.steps.plan import Request
+    from perennial.steps.report import Scheduler
 
 DATABASE = "perennial_db"
 STORE = "perennial_store"
 MAIL = "perennial_mail"
 PAGES = "/perennial/data-docs"
+ACTIVE = ("queued", "running")  # states of a run that is not over
 
 
 @contextmanager
@@ -116,6 +118,20 @@ def run_url(dag_id: str, run_id: str) -> str:
     """Airflow's page of a run, empty where Airflow does not know its own address."""
     base = conf.get("api", "base_url", fallback="") or ""
     return f"{base.rstrip('/')}/dags/{dag_id}/runs/{quote(run_id)}" if base else ""
+
+
+def scheduler_of(fleet: str, task: Any) -> "Scheduler":
+    """What Airflow knows of a fleet's runs, as far as a running task can ask. Runs that are not Airflow's are never over."""
+    from perennial.steps.report import Scheduler
+
+    dag_id, prefix = f"retrain_{fleet}", f"{fleet}/"
+
+    def is_over(run_id: str) -> bool:
+        if not run_id.startswith(prefix):
+            return False
+        return bool(task.get_dr_count(dag_id, run_ids=[run_id.removeprefix(prefix)], states=list(ACTIVE)) == 0)
+
+    return Scheduler(page=lambda run_id: run_url(dag_id, run_id.removeprefix(prefix)), is_over=is_over)
 
 
 def _connection(name: str) -> Any:

@@ -8,7 +8,7 @@ from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, P
 from perennial.catalog import FleetSpecs
 from perennial.decision import ACTIONS
 from perennial.spec import UNKNOWN_COUNTRY, Source
-from perennial_airflow.border import catalog, decision_of, request_of, run_url, stepping, task_states
+from perennial_airflow.border import catalog, decision_of, request_of, scheduler_of, stepping, task_states
 from perennial_airflow.links import DataDocsLink
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -153,13 +153,12 @@ def retrain_dag(specs: FleetSpecs, doc: str) -> DAG:
 
             return stepping(step, catalog(), fleet.name)  # type: ignore[no-any-return]
 
-        @task(trigger_rule="all_done", retries=0, **LONG)  # mail relays may be slow, and it is not tried again
-        def report(run_id: str) -> dict[str, int]:
+        @task(trigger_rule="all_done", **SHORT)
+        def report(run_id: str, ti: Any) -> dict[str, int]:
             """Say what the run came to and tell the owners; fails when more cells failed than the fleet allows."""
             from perennial.steps.report import report as step
 
-            url = run_url(f"retrain_{fleet.name}", run_id)
-            return stepping(step, catalog(), _run_of(fleet.name, run_id), url)  # type: ignore[no-any-return]
+            return stepping(step, catalog(), _run_of(fleet.name, run_id), scheduler_of(fleet.name, ti))  # type: ignore[no-any-return]
 
         trained = train.expand_kwargs(plan())  # type: ignore[arg-type]
         trained >> [announce(), report()]  # type: ignore[call-arg]

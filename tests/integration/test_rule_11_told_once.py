@@ -21,7 +21,7 @@ from perennial.resources import MailRelay
 from perennial.shell import delivery
 from perennial.steps import report as report_step
 from perennial.steps import tell as tell_step
-from perennial.steps.report import report
+from perennial.steps.report import Scheduler, report
 
 KEEPERS = Owner("keepers", alerts=("mailto://keepers@example.com",))
 PAUSES = tell_step.PAUSES_SECONDS
@@ -97,7 +97,7 @@ def trained(zoo, **request):
 
 
 def tell_all(zoo, run_id):
-    return report(zoo.resources, zoo.catalog, run_id, URL)
+    return report(zoo.resources, zoo.catalog, run_id, Scheduler(page=lambda run: URL))
 
 
 def messages(zoo):

@@ -8,7 +8,7 @@ from typing import Any
 
 from perennial.catalog import Catalog, FleetSpecs
 from perennial.cell import Cell
-from perennial.errors import RequestError
+from perennial.errors import AlreadyDecided, RequestError
 from perennial.resources import Resources
 from perennial.shell.database import Connection, Json, connect, fetch, fetch_one, run, transaction
 from perennial.shell.registry import reading_differently
@@ -59,7 +59,8 @@ class Plan:
 def plan(resources: Resources, catalog: Catalog, fleet_name: str, run_id: str, request: Request) -> Plan:
     """Write the run and its due cells; planning the same run again changes nothing.
 
-    Raises RequestError for a model, country or combination that the fleet does not have.
+    Raises RequestError for a model, country or combination that the fleet does not have, and AlreadyDecided, naming what to
+    do, for a run that has ended and of which cells failed: outcomes are final, so clearing it trains nothing.
     """
     specs = catalog.fleet(fleet_name)
     wanted = requested_cells(specs, request)
@@ -68,10 +69,23 @@ def plan(resources: Resources, catalog: Catalog, fleet_name: str, run_id: str, r
         planned = fetch_one(database, "run_of", id=run_id)
         if planned is None:
             _write(database, specs, run_id, request, wanted)
+        elif planned.finished_at is not None:
+            _check_none_failed(database, specs, run_id)
         pending = fetch_one(database, "count_pending", run_id=run_id).number
     finally:
         database.close()
     return Plan(cells=pending, workers=min(specs.fleet.workers, pending))
+
+
+def _check_none_failed(database: Connection, specs: FleetSpecs, run_id: str) -> None:
+    failed = fetch(database, "failed_of", run_id=run_id)
+    if failed:
+        models, countries = ({getattr(row, axis) for row in failed} for axis in ("model", "country"))
+        raise AlreadyDecided(
+            f"Run {run_id} is decided, and its outcomes are final: {len(failed)} of {failed[0].cells} cells failed. "
+            f"Clearing it trains nothing. Mend the cause and trigger a new run of retrain_{specs.fleet.name} with "
+            f"force, models {', '.join(sorted(models))} and countries {', '.join(sorted(countries))}."
+        )
 
 
 def requested_cells(specs: FleetSpecs, request: Request) -> list[Cell]:

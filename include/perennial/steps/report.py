@@ -2,7 +2,9 @@
 
 import logging
 from collections import Counter, defaultdict
-from dataclasses import asdict
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from perennial.catalog import Catalog
@@ -11,6 +13,7 @@ from perennial.core.messages import Result
 from perennial.errors import FleetFailed, NothingToDo
 from perennial.resources import Resources
 from perennial.shell.database import Connection, connect, fetch, fetch_one, run
+from perennial.spec import Fleet
 from perennial.steps.cell import released_outcome
 from perennial.steps.material import Outcome
 from perennial.steps.pointers import bring_into_step
@@ -18,25 +21,35 @@ from perennial.steps.tell import tell
 
 logger = logging.getLogger(__name__)
 
+ABANDONED = "Its run is over, and no worker brought it to an end. See the logs of the run's tasks."
 UNFINISHED = "No worker brought it to an end. See the logs of the run's train tasks."
 
 
-def report(resources: Resources, catalog: Catalog, run_id: str, run_url: str = "") -> dict[str, int]:
-    """Outcomes by state, after the owners were told. ``run_url`` is where they look.
+@dataclass(frozen=True, kw_only=True)
+class Scheduler:
+    """What whoever starts runs knows of them: the page of a run, and whether it is over, or gone."""
+
+    page: Callable[[str], str] = lambda run_id: ""
+    is_over: Callable[[str], bool] = lambda run_id: False
+
+
+NOBODY = Scheduler()
+
+
+def report(resources: Resources, catalog: Catalog, run_id: str, scheduler: Scheduler = NOBODY) -> dict[str, int]:
+    """Outcomes by state, after the owners were told. The fleet's runs that are over without a report are closed, too.
 
     Raises FleetFailed, naming each failed cell and cause, beyond the fleet's failure limit. A planned cell that no worker
-    ended is failed here. A run without a plan has failed; its id begins with the fleet's name.
+    ended is failed here. A run without a plan has failed; its id begins with the fleet's name. Raises RegistryLost when the
+    registry goes away: a retry goes on, for a run is open until what its owners are told is written down.
     """
-    database = connect(resources.database)
-    try:
+    with closing(connect(resources.database)) as database:
         planned = fetch_one(database, "run_of", id=run_id)
-        outcomes = _finish(database, run_id) if planned else None
-    finally:
-        database.close()
-    fleet_name = planned.fleet if planned else run_id.partition("/")[0]
-    limit = catalog.fleet(fleet_name).fleet.failure_limit
-    result = Result(run_id=run_id, url=run_url, outcomes=outcomes, limit=limit)
-    tell(resources, catalog, fleet_name, result)
+        fleet = catalog.fleet(planned.fleet if planned else run_id.partition("/")[0]).fleet
+        outcomes = _decided(database, run_id, UNFINISHED) if planned else None
+        result = Result(run_id=run_id, url=scheduler.page(run_id), outcomes=outcomes, limit=fleet.failure_limit)
+        _close(resources, catalog, database, fleet, result)
+        _close_abandoned(resources, catalog, database, fleet, scheduler)
     if outcomes is None:
         raise FleetFailed(f"Run {run_id} has no plan: its plan task failed. See that task's log.")
     if result.is_beyond_limit:
@@ -44,16 +57,32 @@ def report(resources: Resources, catalog: Catalog, run_id: str, run_url: str = "
     return dict(Counter(outcome.state for outcome in outcomes))
 
 
-def _finish(database: Connection, run_id: str) -> list[Any]:
+def _decided(database: Connection, run_id: str, reason: str) -> list[Any]:
+    """Every outcome of a run; cells that no worker ended are failed for a reason."""
     for row in fetch(database, "pending", run_id=run_id):
         cell = Cell(row.model, row.country)
-        outcome = released_outcome(database, cell, run_id) or Outcome(state="failed", reason=UNFINISHED)
+        outcome = released_outcome(database, cell, run_id) or Outcome(state="failed", reason=reason)
         run(database, "decide", run_id=run_id, **cell._asdict(), **asdict(outcome))
     outcomes = fetch(database, "outcomes_of", run_id=run_id)
-    run(database, "finish_run", id=run_id)
     for outcome in outcomes:
         logger.info("%s/%s: %s. %s", outcome.model, outcome.country, outcome.state, outcome.reason)
     return outcomes
+
+
+def _close(resources: Resources, catalog: Catalog, database: Connection, fleet: Fleet, result: Result) -> None:
+    tell(resources, catalog, fleet.name, result)
+    run(database, "finish_run", id=result.run_id)
+
+
+def _close_abandoned(resources: Resources, catalog: Catalog, database: Connection, fleet: Fleet, scheduler: Scheduler) -> None:
+    """Close the fleet's runs that are over, or gone, and whose own report never came to an end."""
+    for each in fetch(database, "open_runs", fleet=fleet.name):
+        if scheduler.is_over(each.id):
+            logger.warning("Run %s is over without a report. It is closed here.", each.id)
+            outcomes = _decided(database, each.id, ABANDONED)
+            url = scheduler.page(each.id)
+            result = Result(run_id=each.id, url=url, outcomes=outcomes, limit=fleet.failure_limit)
+            _close(resources, catalog, database, fleet, result)
 
 
 def _causes(outcomes: list[Any], run_id: str) -> str:

@@ -288,7 +288,10 @@ LEFT JOIN outcomes AS o ON (o.run_id, o.model, o.country) = (r.run_id, r.model, 
 WHERE r.kind = 'publish' AND runs.finished_at IS NOT NULL AND (o.state IS DISTINCT FROM 'published' OR o.release_seq <> r.seq)
 UNION ALL
 SELECT r.model || '/' || r.country, concat('release ', r.seq, ' is of run ', r.run_id, ', which was never planned')
-FROM releases AS r WHERE r.kind = 'publish' AND NOT EXISTS (SELECT FROM runs WHERE id = r.run_id);
+FROM releases AS r WHERE r.kind = 'publish' AND NOT EXISTS (SELECT FROM runs WHERE id = r.run_id)
+UNION ALL
+SELECT id, concat('the run was planned at ', planned_at, ' and is open: no report of fleet ', fleet, ' has closed it')
+FROM runs WHERE finished_at IS NULL AND planned_at < now() - interval '2 days' AND NOT (requested ->> 'dry_run')::boolean;
 
 -- audit_holds: rule 11: nothing is published past a blocker, and what a person takes back is held
 SELECT r.model || '/' || r.country AS place, concat('release ', r.seq, ' was made past the ', b.kind, ' of ', b.person) AS what

@@ -118,6 +118,13 @@ UPDATE outcomes SET state = %(state)s, reason = %(reason)s, version = %(version)
                     release_seq = %(release_seq)s, decided_at = clock_timestamp()
 WHERE run_id = %(run_id)s AND model = %(model)s AND country = %(country)s AND state = 'pending';
 
+-- open_runs: runs of a fleet that no report has closed
+SELECT id FROM runs WHERE fleet = %(fleet)s AND finished_at IS NULL ORDER BY planned_at;
+
+-- failed_of: the failed cells of a run, and how many it had
+SELECT model, country, (SELECT count(*) FROM outcomes AS every WHERE every.run_id = o.run_id) AS cells
+FROM outcomes AS o WHERE run_id = %(run_id)s AND state = 'failed' ORDER BY model, country;
+
 -- finish_run: the report has been made
 UPDATE runs SET finished_at = coalesce(finished_at, now()) WHERE id = %(id)s;
 
