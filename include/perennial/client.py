@@ -60,7 +60,7 @@ class Champion:
         missing = [name for name in names if name not in features]
         if missing:
             raise ExamplesError(f"{self.cell} needs the features {', '.join(names)}; {', '.join(missing)} are missing.")
-        return predict(self.estimator, features[names], METRICS[self.metric])
+        return predict(self.estimator, features[names], METRICS[self.metric], str(self.cell))
 
 
 @dataclass

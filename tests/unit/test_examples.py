@@ -81,7 +81,7 @@ def test_examples_of_the_future_are_dropped(make_rows):
         (lambda examples: examples[["length"]].iloc[1:], r"features\(\) changed the rows"),
         (lambda examples: examples[["length"]].iloc[::-1], r"features\(\) changed the rows"),
         (lambda examples: examples[["length"]].reset_index(drop=True).add(0).iloc[:-1], r"features\(\) changed the rows"),
-        (lambda examples: examples, "returns target, label_time, unknown when predicting"),
+        (lambda examples: examples, "returns label_time, unknown when predicting"),
     ],
 )
 def test_features_of_another_form_are_refused(made, features, message):
@@ -91,3 +91,34 @@ def test_features_of_another_form_are_refused(made, features, message):
 
 def test_good_features_come_back_as_they_are(made):
     assert checked_features(weight.features, made, "weight").equals(made[["length"]])
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        lambda examples: examples[["length"]].assign(leak=examples["target"]),
+        lambda examples: examples[["length"]].assign(leak=examples.target),
+        lambda examples: examples[["length", "target"]],
+        lambda examples: examples.drop(columns=["target", "label_time"]),
+    ],
+)
+def test_features_do_not_get_the_target(made, features):
+    with pytest.raises(ExamplesError, match=r"Model weight: features\(\) asks for the target, which it does not get"):
+        checked_features(features, made, "weight")
+
+
+def test_another_error_of_features_is_its_own(made):
+    with pytest.raises(KeyError, match="width"):
+        checked_features(lambda examples: examples[["width"]], made, "weight")
+
+
+def test_what_features_write_to_their_argument_changes_no_example(made):
+    def features(examples):
+        examples["length"] *= 2
+        examples.loc[examples.index[0], "length"] = 99.0
+        examples["event_time"] = examples["label_time"]
+        return examples[["length"]]
+
+    before = made.copy(deep=True)
+    assert checked_features(features, made, "weight").iloc[0, 0] == 99
+    pd.testing.assert_frame_equal(made, before)

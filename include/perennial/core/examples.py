@@ -1,5 +1,6 @@
 """From rows to examples: what a recipe returns is checked before anything is learned from it."""
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -9,6 +10,7 @@ import pandas as pd
 from perennial.errors import ExamplesError
 
 REQUIRED = ("event_time", "label_time", "target")
+TARGET = re.compile(r"\btarget\b")
 
 
 def matured_examples(examples: Callable[..., pd.DataFrame], rows: pd.DataFrame, as_of: datetime, name: str) -> pd.DataFrame:
@@ -45,8 +47,18 @@ def _is_due(made: pd.DataFrame, as_of: datetime) -> "pd.Series[bool]":
 
 
 def checked_features(features: Callable[..., Any], examples: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Features of the examples, row by row under the same index. Raises ExamplesError."""
-    made = features(examples)
+    """Features of the examples, row by row under the same index. Raises ExamplesError.
+
+    A recipe gets a copy without the target, which it will not have when it predicts. What it writes there stays there.
+    """
+    try:
+        made = features(examples.drop(columns="target"))  # pandas copies a column once it is written to
+    except (KeyError, AttributeError) as error:
+        if not TARGET.search(str(error)):
+            raise
+        raise ExamplesError(
+            f"Model {name}: features() asks for the target, which it does not get: it is unknown when predicting. Leave it out."
+        ) from error
     if not isinstance(made, pd.DataFrame):
         raise ExamplesError(f"Model {name}: features() returned {type(made).__name__}. Return a DataFrame.")
     if not made.index.equals(examples.index):

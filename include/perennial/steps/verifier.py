@@ -127,6 +127,7 @@ def _answer(resources: Resources, task: Task) -> dict[str, Floats] | str:
         fits = load_fits(resources.store, keys, task.manifest, task.trusted, task.frozen)
         if task.sample is None:
             return {}
-        return {which: predict(fitted, task.sample, METRICS[task.metric]) for which, fitted in fits.items()}
+        metric, name = METRICS[task.metric], str(task.manifest.cell)
+        return {which: predict(fitted, task.sample, metric, name) for which, fitted in fits.items()}
     except Exception as error:
         return f"{type(error).__name__}: {error}"
