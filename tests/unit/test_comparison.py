@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from perennial.core.comparison import judge, relative_gain, rows_in_reach, too_few, too_few_to_train
+from perennial.core.comparison import judge, one_class, relative_gain, rows_in_reach, too_few, too_few_to_train
 from perennial.core.metrics import METRICS
 from perennial.spec import Gate
 
@@ -234,3 +234,13 @@ def test_a_challenger_that_looked_worse_needs_many_more_rows():
 def test_with_the_rows_in_reach_the_bound_just_meets_the_margin():
     rows = rows_in_reach(400, -0.02, -0.12, 0.08, margin=0.01)
     assert 0.08 - 0.1 * np.sqrt(400 / rows) == pytest.approx(-0.01, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("target", "metric", "is_one"),
+    [([1.0, 1.0], "log_loss", True), ([0.0], "brier", True), ([0.0, 1.0], "log_loss", False), ([2.0, 2.0], "rmse", False)],
+)
+def test_one_class_is_too_little_for_a_metric_of_classes(target, metric, is_one):
+    found = one_class(np.array(target), METRICS[metric], "train on")
+    assert (found is not None) == is_one
+    assert found is None or found.decision == "inconclusive"

@@ -1,10 +1,14 @@
 """From rows to examples: what is checked, and which examples are ready to learn from."""
 
+import re
+
+import numpy as np
 import pandas as pd
 import pytest
 from toy_models.zoo.weight import weight
 
-from perennial.core.examples import checked_features, matured_examples, missing_labels
+from perennial.core.examples import check_target, checked_features, matured_examples, missing_labels
+from perennial.core.metrics import METRICS
 from perennial.errors import ExamplesError
 from perennial.spec import Days
 
@@ -122,3 +126,52 @@ def test_what_features_write_to_their_argument_changes_no_example(made):
     before = made.copy(deep=True)
     assert checked_features(features, made, "weight").iloc[0, 0] == 99
     pd.testing.assert_frame_equal(made, before)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        [0, 1],
+        [0.0, 1.0, None],
+        [True, False],
+        pd.array([True, None, False], dtype="boolean"),
+        pd.array([0, 1, None], dtype="Int64"),
+        [],
+        [1, 1],
+    ],
+)
+@pytest.mark.parametrize("metric", ["log_loss", "brier"])
+def test_zero_and_one_in_any_type_of_numbers_are_classes(target, metric):
+    check_target(pd.DataFrame({"target": target}), METRICS[metric], "late")
+
+
+@pytest.mark.parametrize(
+    ("target", "values"),
+    [
+        ([1, 2], "1, 2"),
+        ([-1.0, 1.0], "-1, 1"),
+        ([0.0, 0.5, 1.0], "0, 0.5, 1"),
+        ([0, 1, 2, 3, 4, 5, 6], "0, 1, 2, 3, 4 and 2 more"),
+        (["0", "1"], "'0', '1'"),
+        (["yes", "no", None], "'no', 'yes'"),
+        (pd.Series(["yes", "no"], dtype="category"), "'no', 'yes'"),
+    ],
+)
+def test_other_classes_are_refused_with_their_values_and_the_fix(target, values):
+    message = f"Model late: metric log_loss needs a target of 0 and 1; the target holds {values}. Let examples() compare"
+    with pytest.raises(ExamplesError, match=re.escape(message)):
+        check_target(pd.DataFrame({"target": target}), METRICS["log_loss"], "late")
+
+
+@pytest.mark.parametrize(
+    ("target", "values"),
+    [
+        ([1.0, np.inf, -np.inf], "2 of 3 values are others, such as -inf, inf"),
+        (["a", "b"], "such as 'a', 'b'"),
+        (pd.to_datetime(["2026-01-01"]), "1 of 1 values are others"),
+    ],
+)
+def test_a_metric_of_numbers_needs_finite_ones(target, values):
+    with pytest.raises(ExamplesError, match=re.escape(values)):
+        check_target(pd.DataFrame({"target": target}), METRICS["rmse"], "weight")
+    check_target(pd.DataFrame({"target": [1.5, None, -2.0]}), METRICS["rmse"], "weight")

@@ -11,7 +11,7 @@ import pandas as pd
 
 from perennial.cell import Cell
 from perennial.core.artifacts import environment
-from perennial.core.comparison import Judgement, judge, too_few, too_few_to_train
+from perennial.core.comparison import Judgement, judge, one_class, too_few, too_few_to_train
 from perennial.core.examples import checked_features
 from perennial.core.metrics import METRICS, Floats
 from perennial.core.snapshots import Snapshot
@@ -66,8 +66,9 @@ def train_cell(job: Job, timings: Timings) -> Outcome:
         return material
     with timings.part("fit"):
         train = training_rows(material.examples, job.model, material.span.start)
-        if len(train) < job.model.gate.min_train_rows:
-            return Outcome(state="inconclusive", reason=too_few_to_train(len(train), job.model.gate).reason)
+        lacking = _lacking(job, material, train)
+        if lacking is not None:
+            return Outcome(state="inconclusive", reason=lacking.reason)
         judged = fit(job.model, train)
     with timings.part("compare"):
         judgement = _judge(job, material, judged)
@@ -80,6 +81,16 @@ def train_cell(job: Job, timings: Timings) -> Outcome:
         state = "kept" if judgement.decision == "keep" else "inconclusive"
         return Outcome(state=state, reason=judgement.reason, version=version, verdict=verdict)
     return _publish(job, material, judged, judgement, version, verdict, timings)
+
+
+def _lacking(job: Job, material: Material, train: pd.DataFrame) -> Judgement | None:
+    """What there is too little of to train on; None where there is enough."""
+    if len(train) < job.model.gate.min_train_rows:
+        return too_few_to_train(len(train), job.model.gate)
+    fitted = (train, _served_rows(job, material)) if job.model.refit else (train,)
+    metric = METRICS[job.model.metric]
+    found = (one_class(rows["target"].to_numpy(dtype=float), metric, "train on") for rows in fitted)
+    return next((judgement for judgement in found if judgement is not None), None)
 
 
 def _judge(job: Job, material: Material, judged: Fit) -> Judgement:
@@ -96,6 +107,9 @@ def _judge(job: Job, material: Material, judged: Fit) -> Judgement:
         if held.empty:
             return too_few(0, 0, job.model.gate)
     target = held["target"].to_numpy(dtype=float)
+    undecided = one_class(target, metric, "judge on")
+    if undecided is not None:
+        return undecided
     predicted = predictions(judged.estimator, job.code, held, metric, job.model.name)
     check_sane(predicted, judged, f"{job.cell} judged fit")
     judgement = judge(
@@ -224,13 +238,17 @@ def _refit(job: Job, material: Material, judged: Fit) -> Fit:
     """The served fit: the same recipe up to ``as_of``, checked against the judged fit."""
     if not job.model.refit:
         return judged
-    until = material.as_of + pd.Timedelta(microseconds=1)
-    served = fit(job.model, training_rows(material.examples, job.model, until))
+    served = fit(job.model, _served_rows(job, material))
     held, metric = material.held, METRICS[job.model.metric]
     both = [predictions(fitted.estimator, job.code, held, metric, job.model.name) for fitted in (served, judged)]
     check_sane(both[0], served, f"{job.cell} served fit")
     check_distance(both[0], both[1], held["target"].to_numpy(dtype=float), job.model.gate, str(job.cell))
     return served
+
+
+def _served_rows(job: Job, material: Material) -> pd.DataFrame:
+    """What the served fit learns from."""
+    return training_rows(material.examples, job.model, material.as_of + pd.Timedelta(microseconds=1))
 
 
 def _challenger(job: Job, material: Material, judged: Fit, served: Fit, version: str) -> Challenger:

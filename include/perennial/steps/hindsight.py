@@ -18,6 +18,7 @@ import pandas as pd
 
 from perennial.catalog import Catalog
 from perennial.cell import Cell
+from perennial.core.comparison import one_class
 from perennial.core.examples import matured_examples
 from perennial.core.hindsight import ALWAYS, JUDGED, NEVER, SERVED, History, Stretch
 from perennial.core.metrics import METRICS
@@ -183,7 +184,9 @@ def _fitted(ledger: Ledger, moment: Any) -> Any | None:
     """Today's recipe on what was known at a cycle, or None where that is too little to train on."""
     examples = matured_examples(ledger.model.examples, ledger.known(moment), moment.as_of, ledger.model.name)
     train = training_rows(examples, ledger.model, moment.as_of + INSTANT)
-    return fit(ledger.model, train).estimator if len(train) >= ledger.model.gate.min_train_rows else None
+    target, metric = train["target"].to_numpy(dtype=float), METRICS[ledger.model.metric]
+    is_little = len(train) < ledger.model.gate.min_train_rows or one_class(target, metric, "train on") is not None
+    return None if is_little else fit(ledger.model, train).estimator
 
 
 def _todays_code(model: Model) -> RecipeCode:

@@ -12,8 +12,9 @@ import pandas as pd
 from perennial.cell import Cell
 from perennial.core.artifacts import environment
 from perennial.core.comparison import rows_in_reach, too_few
-from perennial.core.examples import made_examples, matured_examples, missing_labels, with_labels
+from perennial.core.examples import check_target, made_examples, matured_examples, missing_labels, with_labels
 from perennial.core.messages import Loss
+from perennial.core.metrics import METRICS
 from perennial.core.snapshots import Snapshot, also_known, latest_revisions, window_of
 from perennial.core.spans import Span, comparison_span, unseen_rows
 from perennial.errors import StoreError
@@ -108,6 +109,7 @@ def load(job: Job, champion: Any | None) -> Material | Outcome:
         return Outcome(state="skipped", reason=f"Source {job.source.name} has no accepted rows for {job.country}.")
     job, rows = replace(job, as_of=reading.as_of), reading.rows
     made = made_examples(job.model.examples, rows, job.as_of, job.model.name)
+    check_target(made, METRICS[job.model.metric], job.model.name)
     lacking = _lacking_labels(job, made)
     if lacking:
         return Outcome(state="inconclusive", reason=lacking)
