@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePath
+from pprint import pformat
 from types import ModuleType
 from typing import Any
 
@@ -28,6 +29,7 @@ from perennial.spec import Model
 
 ROOTS = ("examples", "features", "estimator")
 ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
+RECORDED = "RECORDED_PARAMETERS"
 INSTALLED = {"site-packages", "dist-packages"}
 NAMESPACE = ast.ImportFrom(module="types", names=[ast.alias(name="SimpleNamespace")], level=0)
 
@@ -55,11 +57,48 @@ def recipe_of(model: Model) -> Recipe:
 
     Raises SpecError when a function cannot be followed: two different things of one name, or source that is missing.
     """
-    statements = _Collector(model).collect()
-    parameters = {name: ADDRESS.sub("", repr(value)) for name, value in sorted(model.estimator().get_params().items())}
+    statements, parameters = _Collector(model).collect(), _parameters(model)
+    return Recipe(hash=_digest(statements, parameters), source=_module_text(statements), parameters=parameters)
+
+
+def _digest(statements: list[ast.stmt], parameters: dict[str, str]) -> str:
     normalised = [ast.dump(_without_docstrings(statement)) for statement in statements]
-    digest = hashlib.sha256(json.dumps([sorted(normalised), parameters]).encode()).hexdigest()
-    return Recipe(hash=digest, source=_module_text(statements), parameters=parameters)
+    return hashlib.sha256(json.dumps([sorted(normalised), parameters]).encode()).hexdigest()
+
+
+def _parameters(model: Model) -> dict[str, str]:
+    """The estimator's parameters as text; a set's elements have the same order in every process."""
+    estimator = model.estimator()
+    given = {name: (value, _ordered(value)) for name, value in estimator.get_params().items()}
+    sets = {name: ordered for name, (value, ordered) in given.items() if ordered is not value}
+    if sets:
+        estimator.set_params(**sets)  # so that estimators that hold them show them in this order, too
+    return {name: ADDRESS.sub("", repr(value)) for name, value in sorted(estimator.get_params().items())}
+
+
+class _Ordered:
+    """Stands for a set, and is shown as that with its elements in order."""
+
+    def __init__(self, of: "set[Any] | frozenset[Any]") -> None:
+        elements = ", ".join(sorted(repr(_ordered(element)) for element in of))
+        self.text = f"{{{elements}}}" if isinstance(of, set) else f"frozenset({{{elements}}})"
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def _ordered(value: Any) -> Any:
+    """A value whose sets are shown in order; the value itself where it holds none."""
+    if isinstance(value, set | frozenset):
+        return _Ordered(value) if value else value
+    if type(value) is dict:
+        changed = {key: _ordered(item) for key, item in value.items()}
+        return changed if any(changed[key] is not value[key] for key in value) else value
+    if type(value) in (list, tuple):
+        items = [_ordered(item) for item in value]
+        is_changed = any(new is not old for new, old in zip(items, value, strict=True))
+        return type(value)(items) if is_changed else value
+    return value
 
 
 def code_of(model: Model, recipe_hash: str) -> RecipeCode:
@@ -67,10 +106,25 @@ def code_of(model: Model, recipe_hash: str) -> RecipeCode:
     if recipe_of(model).hash == recipe_hash:
         return RecipeCode(examples=model.examples, features=model.features)
     past = _past_module(model, recipe_hash)
-    frozen = recipe_of(past_model(model, past))
-    if frozen.hash != recipe_hash:
-        raise RecipeMissing(f"{past.__file__} was edited: it holds recipe {frozen.hash}. Restore it, or `make freeze`.")
+    held = _frozen_hash(model, past)
+    if held != recipe_hash:
+        raise RecipeMissing(f"{past.__file__} was edited: it holds recipe {held}. Restore it, or `make freeze`.")
     return RecipeCode(examples=past.examples, features=past.features)
+
+
+@cache
+def _frozen_hash(model: Model, past: ModuleType) -> str:
+    """The hash of a frozen recipe, by the parameters on record: another process or library may show others."""
+    frozen, recorded = past_model(model, past), vars(past).get(RECORDED)
+    if recorded is None:
+        return recipe_of(frozen).hash
+    return _digest(_Collector(frozen).collect(), dict(sorted(recorded.items())))
+
+
+def frozen_text(model: Model, source: str, parameters: dict[str, str]) -> str:
+    """The file that keeps a recipe on record."""
+    said = f'"""Superseded recipe of {model.name}, still in force somewhere. Written by `make freeze`."""'
+    return f"{said}\n\n{source}\n{RECORDED} = {pformat(parameters, width=100)}\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +173,8 @@ def _past_module(model: Model, recipe_hash: str) -> ModuleType:
     except ModuleNotFoundError as error:
         raise RecipeMissing(
             f"Model {model.name} was edited while a version of recipe {recipe_hash[:16]} is still in force, and the tree "
-            f"has no {name.replace('.', '/')}.py. Run `make freeze` and deploy the file."
+            f"has no {name.replace('.', '/')}.py. Run `make freeze` and deploy the file. Where nobody edited it, a library "
+            "has changed, or its estimator's parameters hold the order of a set: `make check-models` tells."
         ) from error
 
 

@@ -8,7 +8,7 @@ WHERE r.model = %(model)s AND r.country = %(country)s ORDER BY r.seq DESC LIMIT 
 SELECT model, country FROM cells_released(%(models)s) ORDER BY model, country;
 
 -- recipes_in_force: recipes of champions and of the versions a rollback would return to
-SELECT DISTINCT v.model, v.recipe, r.source
+SELECT DISTINCT v.model, v.recipe, r.source, r.parameters
 FROM cells_released(ARRAY[%(model)s]) AS c
 CROSS JOIN LATERAL (
     SELECT from_version, to_version FROM releases
