@@ -24,6 +24,7 @@ CATCH_ALL = {
     "catalog.py:_load_sources": "a source that cannot be imported must not hide the others",
     "catalog.py:_load_fleet": "a model that cannot be imported must not hide the others",
     "catalog.py:_faults_of": "a spec whose values are of a wrong type must not hide the others",
+    "failures.py:_said": "an error that cannot say what it is about is still an error's",
     "authoring.py:_recipe_faults": "estimator() is the user's code: all faults are reported at once",
     "core/artifacts.py:decode_estimator": "whatever skops says of bytes it cannot read, they are refused",
     "steps/land_files.py:_parsed": "whatever a file does to its reader, the others land",

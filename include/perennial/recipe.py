@@ -259,16 +259,16 @@ class _Collector:
         return module is not None and (module == self.package or module.startswith(f"{self.package}."))
 
     def _is_followed(self, module: str | None) -> bool:
-        return module is not None and (self._in_fleet(module) or _is_deployed(module.partition(".")[0]))
+        return module is not None and (self._in_fleet(module) or is_deployed(module.partition(".")[0]))
 
     def _refuse(self, what: str, fix: str) -> None:
         raise SpecError([Fault(where=self.model.where, what=f"the recipe cannot be read: {what}", fix=fix)])
 
 
 @cache
-def _is_deployed(package: str) -> bool:
+def is_deployed(package: str) -> bool:
     """Whether a package is part of the deployed tree: no library that is installed, and not Perennial itself."""
-    if package == __package__ or package in sys.stdlib_module_names:
+    if package in ("", __package__) or package in sys.stdlib_module_names:
         return False
     loaded = sys.modules.get(package)
     spec = loaded.__spec__ if loaded is not None else importlib.util.find_spec(package)

@@ -1,6 +1,7 @@
 """Rule 10: every planned cell of a run ends in exactly one outcome, and sick cells leave healthy ones alone."""
 
 import os
+import re
 import signal
 import time
 from dataclasses import replace
@@ -8,7 +9,7 @@ from dataclasses import replace
 import pytest
 from psycopg2 import errors
 from toolbox import GB, add_model, attempt, cycle, held_lock, releases, states, workers
-from toy_models.zoo import _failing, _killing, _sleeping
+from toy_models.zoo import _failing, _killing, _sleeping, _talking
 
 from perennial.catalog import RefusedSpec
 from perennial.cell import Cell
@@ -77,9 +78,24 @@ def test_a_cell_that_raises_is_tried_as_often_as_its_spec_says(fed):
     add_model(fed, "height", estimator=_failing.estimator, attempts=3, countries=("GB",))
     run_id = fed.plan()
     fed.train(run_id)
-    assert fed.outcomes(run_id)["height/GB"].reason == "ValueError: this recipe is broken"
+    reason = fed.outcomes(run_id)["height/GB"].reason
+    assert re.fullmatch(r"ValueError: this recipe is broken in Failing.fit, specs/toy_models/zoo/_sick.py:\d+", reason)
     assert attempts(fed) == {"height/GB": 3, "weight/DE": 1, "weight/FR": 1, "weight/GB": 1}
     assert list(states(fed, run_id).values()).count("published") == 3
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "a\udc80b", "ab" * 10_000_000], ids=["NUL", "half a character", "20 MB"])
+def test_what_an_error_says_is_stored_whatever_it_is(fed, monkeypatch, text):
+    monkeypatch.setattr(_talking.Talking, "TEXT", text)
+    fed.edit(estimator=_talking.estimator, attempts=1)
+    run_id = fed.plan(countries=("GB",))
+    assert fed.train(run_id) == {"failed": 1}
+    outcome, (tried,) = fed.outcomes(run_id)["weight/GB"], fed.sql("SELECT * FROM attempts")
+    assert outcome.reason.startswith("ValueError: a")
+    assert " in Talking.fit, specs/toy_models/zoo/_sick.py:" in outcome.reason
+    assert max(len(outcome.reason), len(tried.error) // 5) < 5_000
+    assert tried.error.startswith("Traceback")
+    assert tried.finished_at is not None
 
 
 def test_a_refusal_is_not_tried_again(fed):
@@ -94,7 +110,10 @@ def test_a_cell_beyond_its_time_limit_fails_alone(fed):
     add_model(fed, "height", estimator=_sleeping.estimator, time_limit=Seconds(1), attempts=1, countries=("GB",))
     run_id = fed.plan()
     fed.train(run_id)
-    assert fed.outcomes(run_id)["height/GB"].reason == "CellTimeout: height/GB met its time limit of 0:00:01."
+    reason = fed.outcomes(run_id)["height/GB"].reason
+    assert reason.startswith(
+        "CellTimeout: height/GB met its time limit of 0:00:01 in Sleeping.fit, specs/toy_models/zoo/_sick.py:"
+    )
     assert states(fed, run_id)["weight/GB"] == "published"
 
 

@@ -18,6 +18,7 @@ from perennial.core.snapshots import Snapshot
 from perennial.core.spans import clusters_of
 from perennial.core.training import Fit, check_distance, check_sane, fit, predictions, training_rows
 from perennial.errors import Blocked, CellTimeout, ChampionFails, ExamplesError, StaleVerdict
+from perennial.failures import reason_of
 from perennial.recipe import RecipeCode, frozen_of
 from perennial.shell.database import Connection, Json, fetch, fetch_one, run, transaction
 from perennial.shell.keys import read_public_keys
@@ -159,8 +160,7 @@ def _predicted(job: Job, estimator: Any, code: RecipeCode, theirs: pd.DataFrame,
     except CellTimeout:
         raise
     except Exception as error:
-        what = f"{type(error).__name__}: {error}"
-        raise ChampionFails(f"The champion, release {champion.seq}, cannot predict: {what}") from error
+        raise ChampionFails(f"The champion, release {champion.seq}, cannot predict: {reason_of(error)}") from error
 
 
 def _columns(snapshot: Snapshot) -> dict[str, Any]:

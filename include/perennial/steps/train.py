@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import time
-import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from perennial.catalog import Catalog, FleetSpecs
 from perennial.cell import Cell
 from perennial.core.messages import Loss
 from perennial.errors import CellTimeout, Refused, RegistryError, RegistryLost, StaleVerdict
+from perennial.failures import reason_of, trace_of
 from perennial.resources import Resources
 from perennial.shell.database import Connection, Json, connect, fetch, fetch_one, run
 from perennial.shell.lake import Reader, row_columns
@@ -208,8 +208,8 @@ def _isolated(worker: Worker, cell: Cell, begun: Any) -> Outcome | None:
         run(worker.database, "end_attempt", **ended, is_acquitted=True)
         raise
     except Exception as error:
-        logger.exception("%s failed at attempt %s", cell, begun.attempt)
-        trace = traceback.format_exc()
+        trace = trace_of(error)
+        logger.error("%s failed at attempt %s\n%s", cell, begun.attempt, trace)
         outcome = _after_error(worker, cell, begun.tries + 1, error)
     ended = _ended(worker, cell, begun.attempt, trace, timings)
     if outcome is None:
@@ -230,7 +230,7 @@ def _after_error(worker: Worker, cell: Cell, tries: int, error: Exception) -> Ou
     allowed = worker.specs.models[cell.model].attempts if cell.model in worker.specs.models else 1
     if tries < allowed and not isinstance(error, Refused):
         return None
-    return Outcome(state="failed", reason=f"{type(error).__name__}: {error}")
+    return Outcome(state="failed", reason=reason_of(error))
 
 
 def _judge_until_current(job: Job, timings: Timings) -> Outcome:

@@ -16,6 +16,7 @@ import pandas as pd
 
 from perennial.core.metrics import METRICS, Floats, predict
 from perennial.errors import ArtifactError
+from perennial.failures import reason_of
 from perennial.recipe import Frozen
 from perennial.resources import Resources
 from perennial.shell.keys import read_public_keys
@@ -130,4 +131,4 @@ def _answer(resources: Resources, task: Task) -> dict[str, Floats] | str:
         metric, name = METRICS[task.metric], str(task.manifest.cell)
         return {which: predict(fitted, task.sample, metric, name) for which, fitted in fits.items()}
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return reason_of(error)
