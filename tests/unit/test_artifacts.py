@@ -1,6 +1,8 @@
 """Artifacts: signed, bound to their cell and version, and without types nobody reviewed."""
 
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -113,6 +115,31 @@ def test_an_estimator_predicts_the_same_after_a_round_trip(estimator):
     fitted = estimator.fit(X, Y)
     read = artifacts.decode_estimator(artifacts.encode_estimator(fitted), trusted=())
     assert np.array_equal(read.predict(X), fitted.predict(X))
+
+
+def test_what_loaded_modules_say_of_names_that_moved_does_not_fill_the_log():
+    code = """
+import sys, warnings
+from types import ModuleType
+
+def moved(name):
+    warnings.warn(f"{name} has moved", FutureWarning, stacklevel=2)
+    raise AttributeError(name)
+
+module = sys.modules["aaa"] = ModuleType("aaa")
+module.__getattr__ = moved
+from perennial.core import artifacts
+import scipy.special, skops.io
+from sklearn.preprocessing import FunctionTransformer
+estimator = FunctionTransformer(scipy.special.expit)
+artifacts.decode_estimator(artifacts.encode_estimator(estimator), ())
+print("to the worker's log")
+skops.io.dumps(estimator)
+"""
+    ended = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "to the worker's log\n"
+    assert ended.stderr.count("expit has moved") == 1
+    assert ended.stderr.count("has moved") == 1
 
 
 def test_a_type_outside_the_list_is_refused_until_the_spec_trusts_it():

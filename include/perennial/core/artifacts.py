@@ -14,18 +14,18 @@ import hashlib
 import io
 import json
 import platform
+import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import sklearn
-import skops.io
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from skops.io.exceptions import UntrustedTypesFoundException
 
 from perennial.cell import Cell
 from perennial.errors import ArtifactAltered, ArtifactError
@@ -37,6 +37,20 @@ TRUSTED = (
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",
 )
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """Without what other modules say when skops asks all that are loaded for a name, as it does for ufuncs."""
+    with warnings.catch_warnings():
+        for kind in (DeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", kind)
+        yield
+
+
+with _unwarned():
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
 
 
 def sha256(data: bytes) -> str:
@@ -57,7 +71,8 @@ def environment() -> dict[str, str]:
 
 def encode_estimator(estimator: Any) -> bytes:
     """A fitted estimator as a compressed skops file."""
-    data: bytes = skops.io.dumps(estimator, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
+    with _unwarned():
+        data: bytes = skops.io.dumps(estimator, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
     return data
 
 
@@ -71,9 +86,10 @@ def decode_estimator(data: bytes, trusted: Sequence[str], frozen: Frozen | None 
     allowed = sorted({*TRUSTED, *names})
     try:
         data = _relocated(data, frozen) if frozen else data
-        return skops.io.loads(data, trusted=allowed)
+        with _unwarned():
+            return skops.io.loads(data, trusted=allowed)
     except UntrustedTypesFoundException as error:
-        strangers = sorted(set(skops.io.get_untrusted_types(data=data)) - set(allowed))
+        strangers = sorted(set(_untrusted_types(data)) - set(allowed))
         raise ArtifactError(
             f"The artifact needs types that are not trusted: {', '.join(strangers)}. "
             "If they belong to the recipe, review them and name them in the spec's trusted=(…)."
@@ -115,8 +131,12 @@ def _with_modules(node: Any, frozen: Frozen) -> Any:
 def unfrozen_types(data: bytes, package: str) -> list[str]:
     """The types of a skops file that stand beside the fleet's ``package`` in the tree: no recipe keeps their code."""
     beside = f"{package.rpartition('.')[0]}."
-    types: list[str] = skops.io.get_untrusted_types(data=data)
-    return [name for name in types if name.startswith(beside) and not name.startswith(f"{package}.")]
+    return [name for name in _untrusted_types(data) if name.startswith(beside) and not name.startswith(f"{package}.")]
+
+
+def _untrusted_types(data: bytes) -> list[str]:
+    with _unwarned():
+        return list(skops.io.get_untrusted_types(data=data))
 
 
 def key_id(key: Ed25519PublicKey) -> str:
