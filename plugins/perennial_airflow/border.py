@@ -25,6 +25,7 @@ DATABASE = "perennial_db"
 STORE = "perennial_store"
 MAIL = "perennial_mail"
 PAGES = "/perennial/data-docs"
+FAILURE = "failure"  # the XCom that says what a task has failed with
 ACTIVE = ("queued", "running")  # states of a run that is not over
 
 
@@ -37,6 +38,24 @@ def task_states() -> Iterator[None]:
         raise AirflowSkipException(str(error)) from error
     except Refused as error:
         raise AirflowFailException(str(error)) from error
+
+
+@contextmanager
+def leaving_reason(task: Any) -> Iterator[None]:
+    """Leave the own sentence of what fails here to later tasks of the run: ``reason_left``."""
+    try:
+        yield
+    except Exception as error:
+        from perennial.failures import text_of
+
+        told = error.__cause__ if isinstance(error, AirflowFailException) else error
+        task.xcom_push(key=FAILURE, value=text_of(told or error))
+        raise
+
+
+def reason_left(task: Any, task_id: str) -> str:
+    """What a task of the same run has failed with, empty where it has not, or could not say."""
+    return task.xcom_pull(task_ids=task_id, key=FAILURE) or ""
 
 
 @cache

@@ -8,7 +8,16 @@ from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, P
 from perennial.catalog import FleetSpecs
 from perennial.decision import ACTIONS
 from perennial.spec import UNKNOWN_COUNTRY, Source
-from perennial_airflow.border import catalog, decision_of, request_of, scheduler_of, stepping, task_states
+from perennial_airflow.border import (
+    catalog,
+    decision_of,
+    leaving_reason,
+    reason_left,
+    request_of,
+    scheduler_of,
+    stepping,
+    task_states,
+)
 from perennial_airflow.links import DataDocsLink
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -131,12 +140,13 @@ def retrain_dag(specs: FleetSpecs, doc: str) -> DAG:
     )  # fmt: skip
     def retrain() -> None:
         @task(**SHORT)
-        def plan(params: dict[str, Any], run_id: str, dag_run: Any) -> list[dict[str, int]]:
+        def plan(params: dict[str, Any], run_id: str, dag_run: Any, ti: Any) -> list[dict[str, int]]:
             """Write down which cells are due; one worker for each that is returned."""
             from perennial.steps.plan import plan as step
 
-            request = request_of(params, dag_run)
-            made = stepping(step, catalog(), fleet.name, _run_of(fleet.name, run_id), request)
+            with leaving_reason(ti):
+                request = request_of(params, dag_run)
+                made = stepping(step, catalog(), fleet.name, _run_of(fleet.name, run_id), request)
             return [{"worker": number + 1} for number in range(made.workers)]
 
         @task(map_index_template="worker {{ task.op_kwargs['worker'] }}", **CELLS)
@@ -158,7 +168,8 @@ def retrain_dag(specs: FleetSpecs, doc: str) -> DAG:
             """Say what the run came to and tell the owners; fails when more cells failed than the fleet allows."""
             from perennial.steps.report import report as step
 
-            return stepping(step, catalog(), _run_of(fleet.name, run_id), scheduler_of(fleet.name, ti))  # type: ignore[no-any-return]
+            asked = (_run_of(fleet.name, run_id), scheduler_of(fleet.name, ti), reason_left(ti, "plan"))
+            return stepping(step, catalog(), *asked)  # type: ignore[no-any-return]
 
         trained = train.expand_kwargs(plan())  # type: ignore[arg-type]
         trained >> [announce(), report()]  # type: ignore[call-arg]

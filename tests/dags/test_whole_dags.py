@@ -204,14 +204,21 @@ def test_a_missing_connection_fails_without_a_retry_and_is_named(world, capsys):
     assert "Airflow has no connection perennial_store" in capsys.readouterr().out
 
 
-def test_a_request_outside_the_matrix_fails_the_plan_without_a_retry(world, capsys):
+def test_a_request_outside_the_matrix_fails_the_plan_without_a_retry(world, maildir, capsys):
+    owner = Owner("keepers", alerts=("mailto://keepers@example.com",))
+    specs = world.fleet
+    fleet = replace(specs.fleet, owner=owner)
+    world.catalog = replace(world.catalog, fleets={"zoo": replace(specs, fleet=fleet)})
     weight = world.fleet.models["weight"]
     models = {"weight": weight, "height": replace(weight, name="height", countries=("FR",))}
     world.catalog = replace(world.catalog, fleets={"zoo": replace(world.fleet, models=models)})
     state, tasks = world.retrain(models=["height"], countries=["GB"])
     assert (state, tasks["plan"], tasks["report"]) == ("failed", "failed", "failed")
     assert world.tries["plan"] == 1
-    assert "None of these models has any of these countries in fleet zoo" in capsys.readouterr().out
+    why = "RequestError: None of these models has any of these countries in fleet zoo."
+    assert f"its plan task failed. {why}" in capsys.readouterr().out
+    (letter,) = maildir.values()
+    assert f"Why:\n- {why}" in letter.get_payload(decode=True).decode()
 
 
 @pytest.mark.parametrize("conf", [{"countries": ["XX"]}, {"models": ["nothing"]}, {"countries": "GB"}, {"force": "yes"}])

@@ -35,12 +35,17 @@ SECRET = re.compile(r"(?<=://)[^/\s@]+(?=@)|(?i:(?<=password=)|(?<=secret=)|(?<=
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a run came to. ``outcomes`` is None where it has no plan; ``limit`` is the share of cells that may fail."""
+    """What a run came to. ``outcomes`` is None where it has no plan.
+
+    ``limit`` is the share of cells that may fail; ``why_no_plan``: the sentence that its plan task
+    failed with, where that is known.
+    """
 
     run_id: str
     url: str
     outcomes: list[Any] | None
     limit: float
+    why_no_plan: str = ""
 
     @property
     def is_beyond_limit(self) -> bool:
@@ -130,7 +135,8 @@ def _message_of_losses(fleet: str, name: str, owner: Owner, losses: list[Loss]) 
 def _message(specs: FleetSpecs, result: Result, name: str, owner: Owner, outcomes: list[Any]) -> Message | None:
     fleet = specs.fleet.name
     if result.outcomes is None:
-        subject, body = f"[{fleet}] run without a plan, nothing was trained", NO_PLAN.format(fleet=fleet)
+        subject = f"[{fleet}] run without a plan, nothing was trained"
+        body = _no_plan(fleet, result.why_no_plan)
     elif not any(outcome.state in TOLD for outcome in outcomes):
         return None
     else:
@@ -139,6 +145,11 @@ def _message(specs: FleetSpecs, result: Result, name: str, owner: Owner, outcome
         body = _body(fleet, result, outcomes, whole)
     where = result.url or "Airflow's page of the run"
     return Message(owner=name, tier=owner.tier, subject=subject, body=f"{body}\n\nRun {result.run_id}:\n{where}\n")
+
+
+def _no_plan(fleet: str, why: str) -> str:
+    text = NO_PLAN.format(fleet=fleet)
+    return "\n\n".join([_list("Why", [_short(why)]), text]) if why else text
 
 
 def _headline(outcomes: list[Any]) -> str:

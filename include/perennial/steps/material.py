@@ -107,6 +107,8 @@ def load(job: Job, champion: Any | None) -> Material | Outcome:
     if reading is None:
         return Outcome(state="skipped", reason=f"Source {job.source.name} has no accepted rows for {job.country}.")
     job, rows = replace(job, as_of=reading.as_of), reading.rows
+    if rows.empty:
+        return Outcome(state="skipped", reason=_no_rows(job, reading.snapshot))
     made = made_examples(job.model.examples, rows, job.as_of, job.model.name)
     lacking = _lacking_labels(job, made)
     if lacking:
@@ -132,6 +134,13 @@ def load(job: Job, champion: Any | None) -> Material | Outcome:
     if champion is not None and champion.version == version_id(job, material):
         return _this_very_version(job)
     return material
+
+
+def _no_rows(job: Job, snapshot: Snapshot) -> str:
+    start, end = (f"{edge:%Y-%m-%d %H:%M}" for edge in (snapshot.window_start, snapshot.window_end))
+    return (
+        f"Source {job.source.name} has no rows of {job.country} from {start} to {end}, which {job.model.name} reads as of then."
+    )
 
 
 def _this_very_version(job: Job) -> Outcome:

@@ -22,6 +22,7 @@ from perennial.steps.tell import tell
 logger = logging.getLogger(__name__)
 
 ABANDONED = "Its run is over, and no worker brought it to an end. See the logs of the run's tasks."
+SEE_LOG = "See that task's log."
 UNFINISHED = "No worker brought it to an end. See the logs of the run's train tasks."
 
 
@@ -36,22 +37,39 @@ class Scheduler:
 NOBODY = Scheduler()
 
 
-def report(resources: Resources, catalog: Catalog, run_id: str, scheduler: Scheduler = NOBODY) -> dict[str, int]:
+def report(
+    resources: Resources,
+    catalog: Catalog,
+    run_id: str,
+    scheduler: Scheduler = NOBODY,
+    why_no_plan: str = "",
+) -> dict[str, int]:
     """Outcomes by state, after the owners were told. The fleet's runs that are over without a report are closed, too.
 
     Raises FleetFailed, naming each failed cell and cause, beyond the fleet's failure limit. A planned cell that no worker
-    ended is failed here. A run without a plan has failed; its id begins with the fleet's name. Raises RegistryLost when the
+    ended is failed here. A run without a plan has failed, for ``why_no_plan`` where its plan task
+    said that; its id begins with the fleet's name. Raises RegistryLost when the
     registry goes away: a retry goes on, for a run is open until what its owners are told is written down.
     """
+    if why_no_plan:
+        logger.error("The plan task failed: %s", why_no_plan)
     with closing(connect(resources.database)) as database:
         planned = fetch_one(database, "run_of", id=run_id)
         fleet = catalog.fleet(planned.fleet if planned else run_id.partition("/")[0]).fleet
         outcomes = _decided(database, run_id, UNFINISHED) if planned else None
-        result = Result(run_id=run_id, url=scheduler.page(run_id), outcomes=outcomes, limit=fleet.failure_limit)
+        result = Result(
+            run_id=run_id,
+            url=scheduler.page(run_id),
+            outcomes=outcomes,
+            limit=fleet.failure_limit,
+            why_no_plan=why_no_plan,
+        )
         _close(resources, catalog, database, fleet, result)
         _close_abandoned(resources, catalog, database, fleet, scheduler)
     if outcomes is None:
-        raise FleetFailed(f"Run {run_id} has no plan: its plan task failed. See that task's log.")
+        why = why_no_plan or SEE_LOG
+        raise FleetFailed(f"Run {run_id} has no plan: its plan task failed. {why}")
+    _say_left_out(planned, outcomes)
     if result.is_beyond_limit:
         raise FleetFailed(_causes(outcomes, run_id))
     return dict(Counter(outcome.state for outcome in outcomes))
@@ -64,9 +82,21 @@ def _decided(database: Connection, run_id: str, reason: str) -> list[Any]:
         outcome = released_outcome(database, cell, run_id) or Outcome(state="failed", reason=reason)
         run(database, "decide", run_id=run_id, **cell._asdict(), **asdict(outcome))
     outcomes = fetch(database, "outcomes_of", run_id=run_id)
-    for outcome in outcomes:
-        logger.info("%s/%s: %s. %s", outcome.model, outcome.country, outcome.state, outcome.reason)
+    for outcome in sorted(outcomes, key=lambda outcome: outcome.state != "failed"):
+        level = logging.ERROR if outcome.state == "failed" else logging.INFO
+        cell = Cell(outcome.model, outcome.country)
+        logger.log(level, "%s: %s. %s", cell, outcome.state, outcome.reason)
     return outcomes
+
+
+def _say_left_out(planned: Any, outcomes: list[Any]) -> None:
+    """Which cells were not planned, and why: where none was, that is all there is to say."""
+    if not outcomes:
+        logger.warning("No cell of run %s was due, so nothing was trained.", planned.id)
+    for why, left in planned.left_out.items():
+        more = left["cells"] - len(left["first"])
+        cells = ", ".join(left["first"]) + (f" and {more} more" if more else "")
+        logger.info("Not planned: %s: %s", cells, why)
 
 
 def _close(resources: Resources, catalog: Catalog, database: Connection, fleet: Fleet, result: Result) -> None:

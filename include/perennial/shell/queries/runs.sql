@@ -1,8 +1,9 @@
 -- add_run: a run's plan; planning again changes nothing
-INSERT INTO runs (id, fleet, requested, as_of) VALUES (%(id)s, %(fleet)s, %(requested)s, %(as_of)s) ON CONFLICT DO NOTHING;
+INSERT INTO runs (id, fleet, requested, as_of, left_out)
+VALUES (%(id)s, %(fleet)s, %(requested)s, %(as_of)s, %(left_out)s) ON CONFLICT DO NOTHING;
 
 -- run_of: a run's plan
-SELECT id, fleet, requested, as_of, planned_at, finished_at FROM runs WHERE id = %(id)s;
+SELECT id, fleet, requested, as_of, left_out, planned_at, finished_at FROM runs WHERE id = %(id)s;
 
 -- add_outcomes: planned cells
 INSERT INTO outcomes (run_id, model, country, source, cost, fresh, held)
