@@ -18,7 +18,7 @@ from perennial.shell import store as stores
 from perennial.spec import Seconds
 from perennial.steps import cell as cell_step
 from perennial.steps import train as train_step
-from perennial.steps import verifier
+from perennial.steps import verifier, waiting
 from perennial.steps.report import report
 
 
@@ -244,6 +244,41 @@ def test_a_worker_waits_for_a_cell_that_another_worker_of_its_run_holds(fed):
     session.close()
     worker.join(30)
     assert states(fed, run_id) == {"weight/GB": "published"}
+
+
+def test_a_lock_that_nobody_trains_under_is_named_and_given_up(fed, monkeypatch, caplog):
+    monkeypatch.setattr(waiting, "LOOK_SECONDS", 0.5)
+    monkeypatch.setattr(waiting, "PATIENCE_SECONDS", 2)
+    run_id = fed.plan()
+    session = held_lock(fed)
+    with session.cursor() as cursor:
+        cursor.execute("SET application_name = 'psql'")
+    assert fed.train(run_id) == {"published": 2}
+    outcome = fed.outcomes(run_id)["weight/GB"]
+    who = f"process {session.get_backend_pid()}, user postgres, application psql, from the server"
+    assert outcome.state == "failed"
+    assert f"is held by a session of the database that trains nothing: {who}" in outcome.reason
+    assert "itself, connected since 20" in outcome.reason
+    said = [record.getMessage() for record in caplog.records if record.name == waiting.__name__]
+    assert 2 <= len(said) <= 4
+    assert all(who in each for each in said)
+    session.close()
+    assert fed.retrain(force=True)["weight/GB"].state == "published"
+
+
+def test_who_trains_is_waited_for_however_long_it_takes(fed, monkeypatch):
+    monkeypatch.setattr(waiting, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(waiting, "PATIENCE_SECONDS", 1)
+    run_id = fed.plan(countries=("GB",))
+    attempt(fed, run_id, 1)
+    session = held_lock(fed)
+    worker = workers_in_background(fed, run_id)
+    time.sleep(3)
+    assert (worker.is_alive(), states(fed, run_id)) == (True, {"weight/GB": "pending"})
+    fed.sql("UPDATE attempts SET started_at = started_at - interval '30 days'")
+    worker.join(30)
+    assert states(fed, run_id) == {"weight/GB": "failed"}
+    session.close()
 
 
 def workers_in_background(zoo, run_id):

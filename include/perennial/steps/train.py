@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 from perennial.catalog import Catalog, FleetSpecs
@@ -27,6 +27,7 @@ from perennial.steps.cell import Timings, released_outcome, train_cell
 from perennial.steps.material import Job, Outcome
 from perennial.steps.tell import tell_of_losses
 from perennial.steps.verifier import Verifier
+from perennial.steps.waiting import Waiting
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ DEATHS_ALLOWED = 1
 JUDGEMENTS_PER_ATTEMPT = 5
 POLL_SECONDS = 0.5
 HARD_LIMIT = 1.5
+GRACE = timedelta(minutes=5)  # of an attempt, beyond its time limits: until its process is gone
 STOPPED = 128 + signal.SIGTERM
 LOST_SESSION = "Perennial's database went away, and with it the cell's lock: this training ends. A retry goes on from here."
 
@@ -53,6 +55,7 @@ class Worker:
     database: Connection
     verifier: Verifier
     name: str
+    waiting: Waiting
     readers: dict[str, Reader] = field(default_factory=dict)
 
     def reader(self, source: Source) -> Reader:
@@ -84,6 +87,7 @@ def train(resources: Resources, catalog: Catalog, run_id: str) -> dict[str, int]
                 resources=resources,
                 database=database,
                 verifier=verifier,
+                waiting=Waiting(database),
                 name=worker_name(os.getpid()),
             )
             with lifeline(database.fileno(), LOST_SESSION):
@@ -129,14 +133,16 @@ def _take(worker: Worker, last: Cell | None) -> tuple[Any | None, int]:
 def _take_tried(worker: Worker) -> tuple[Any | None, int]:
     """The same where no cell is left that was never tried: among those to be tried again, and those that others hold.
 
-    A cell that another run is training gets its outcome here: it is not waited for.
+    A cell that another run is training gets its outcome here: it is not waited for. Nor, in the
+    end, is one whose lock somebody holds who trains nothing.
     """
     held = 0
     for row in fetch(worker.database, "pending", run_id=worker.run.id):
         cell = Cell(row.model, row.country)
         if not fetch_one(worker.database, "lock_cell", model=cell.model, country=cell.country).locked:
-            held += not _leave_to_other_run(worker, cell)
+            held += not (_leave_to_other_run(worker, cell) or _give_up_waiting(worker, cell))
             continue
+        worker.waiting.over(cell)
         begun = _begin(worker, cell)
         if begun is not None:
             return begun, held
@@ -169,6 +175,15 @@ def _leave_to_other_run(worker: Worker, cell: Cell) -> bool:
         return False
     _decide(worker, cell, Outcome(state="skipped", reason=f"Run {other.run_id} is training it."))
     return True
+
+
+def _give_up_waiting(worker: Worker, cell: Cell) -> bool:
+    model = worker.specs.models.get(cell.model)
+    limit = model.time_limit if model else timedelta()
+    reason = worker.waiting.on(cell, limit * HARD_LIMIT + GRACE)
+    if reason:
+        _decide(worker, cell, Outcome(state="failed", reason=reason))
+    return bool(reason)
 
 
 def _unlock(worker: Worker, cell: Cell) -> None:

@@ -114,6 +114,19 @@ SELECT newest.run_id FROM (
     ORDER BY a.started_at DESC LIMIT 1) AS newest
 WHERE newest.run_id <> %(run_id)s;
 
+-- lock_holder: who holds a cell's lock, and whether an attempt that began lately may be theirs
+SELECT l.pid, a.usename AS person, a.application_name AS application, a.client_addr::text AS host,
+       a.backend_start AS since,
+       EXISTS (SELECT FROM attempts AS t
+               WHERE t.model = %(model)s AND t.country = %(country)s AND t.finished_at IS NULL
+                 AND NOT t.is_acquitted AND t.started_at > now() - %(longest)s) AS may_train
+FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
+LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND d.datname = current_database()
+  AND (l.classid::bigint << 32) | l.objid::bigint
+      = hashtextextended('perennial cell ' || %(model)s || '/' || %(country)s, 0)
+LIMIT 1;
+
 -- decide: a cell's one final outcome, where no attempt was made
 UPDATE outcomes SET state = %(state)s, reason = %(reason)s, version = %(version)s, verdict = %(verdict)s,
                     release_seq = %(release_seq)s, decided_at = clock_timestamp()
