@@ -136,7 +136,7 @@ def test_cells_that_failed_for_one_cause_are_one_line(fed, post):
         tell_all(fed, trained(fed))
     ((_, subject, text),) = post.letters
     assert subject == "[zoo] 3 of 3 cells failed"
-    assert "- weight: DE, FR, GB (3 cells): ValueError: this recipe is broken" in text.splitlines()
+    assert "- weight: DE, FR, GB (3 cells): ValueError: this recipe is broken in Failing.fit, specs/" in text
 
 
 def test_a_run_without_a_plan_is_told_to_the_fleets_owner_and_has_failed(fed, post):

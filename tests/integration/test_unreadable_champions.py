@@ -195,11 +195,8 @@ def test_a_store_that_is_away_makes_no_champion_a_lost_one(published, monkeypatc
 
     monkeypatch.setattr(cell_step, "load_fit", away)
     outcome = after(published, range(60, 90))
-    assert (outcome.state, outcome.reason, len(releases(published))) == (
-        "failed",
-        "StoreError: the store cannot be reached",
-        1,
-    )
+    assert (outcome.state, len(releases(published))) == ("failed", 1)
+    assert outcome.reason.startswith("StoreError: the store cannot be reached in ")
     assert published.sql("SELECT 1 FROM lost_champions") == []
 
 
