@@ -10,7 +10,7 @@ LONGEST_MONTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 VALUE = r"[0-9]{1,2}|[a-z]{3}"
 PART = re.compile(rf"(?:\*|({VALUE})(?:-({VALUE}))?)(?:/([0-9]{{1,2}}))?")
 NTH_WEEKDAY = re.compile(rf"({VALUE})#[1-5]")
-LAST_DAY = "l"
+LAST_DAY = re.compile(r"(?<![^,])l(?![^,])|(?<=[0-9]-)l(?![^,/])")  # by itself, or the end of a range
 
 
 def is_schedule(value: object) -> bool:
@@ -30,7 +30,7 @@ def is_schedule(value: object) -> bool:
 
 def _names_a_day(day: str, month: str, weekday: str) -> bool:
     months = _values(month, 1, 12, MONTHS, first=1)
-    days = set(_values(day.replace(LAST_DAY, "28"), 1, 31))
+    days = set(_values(LAST_DAY.sub("28", day), 1, 31))
     if not months or not days:
         return False
     if "#" in weekday:

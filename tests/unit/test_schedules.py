@@ -21,7 +21,7 @@ EXPRESSIONS = st.lists(st.just("*") | FIELDS, min_size=4, max_size=6).map(" ".jo
     "schedule",
     [
         *PRESETS, "*/5 * * * *", "17 3 * * *", "0 9-17 * * mon-fri", "0 0 1,15 jan-mar *", "0 0 29 2 *", "0 0 * * 7",
-        "0 0 * * FRI-MON", "5/10 22-4 * * *", "0 0 l * *", "0 6 * * mon#1", "0 0 31 2 mon",
+        "0 0 * * FRI-MON", "5/10 22-4 * * *", "0 0 l * *", "0 0 1,20-l/2 * *", "0 6 * * mon#1", "0 0 31 2 mon",
     ],
 )  # fmt: skip
 def test_a_schedule_that_airflow_can_follow_is_taken(schedule):
@@ -36,6 +36,7 @@ def test_a_schedule_that_airflow_can_follow_is_taken(schedule):
         "every day", "", "daily", "@every day", "* * * *", "* * * * * *", "60 * * * *", "0 24 * * *", "0 0 0 * *",
         "0 0 * 13 *", "0 0 * * 8", "*/0 * * * *", "1- * * * *", "1,,2 * * * *", "0\xa00 * * *", "٣ * * * *",
         "0 0 31 2,4 *", "0 0 15 * mon#1", "0 0 * * mon#1,tue", None, 5, b"* * * * *",
+        "0 0 l-1 * *", "0 0 l-l/2 * *", "0 0 l/2 * *", "0 0 */l * *",
     ],
 )  # fmt: skip
 def test_what_is_no_schedule_or_never_comes_is_not_taken(schedule):
