@@ -62,19 +62,20 @@ def _bits(values: pa.ChunkedArray) -> Hashes:
 
 def repeated(own: Hashes, earlier: Hashes) -> npt.NDArray[np.int64]:
     """Positions of a batch's rows that share their number with another one, or with an earlier batch's row."""
-    ordered = np.sort(own)
-    shared = ordered[1:][ordered[1:] == ordered[:-1]]
-    return np.flatnonzero(np.isin(own, np.concatenate([shared, earlier])))
+    return np.flatnonzero(np.isin(own, np.concatenate([_twice(own), earlier])))
 
 
 def shared(numbers: Hashes) -> npt.NDArray[np.int64]:
     """Positions of the rows that share their number with another one, those that share it beside each other."""
-    ordered = np.sort(numbers)
-    twice = ordered[1:][ordered[1:] == ordered[:-1]]
-    if not len(twice):
-        return np.empty(0, dtype=np.int64)
-    found = np.flatnonzero(np.isin(numbers, twice))
+    found = np.flatnonzero(np.isin(numbers, _twice(numbers)))
     return found[np.argsort(numbers[found], kind="stable")]
+
+
+def _twice(numbers: Hashes) -> Hashes:
+    """The numbers that are there more than once, in order, each as often as it comes again."""
+    ordered = np.sort(numbers)
+    found: Hashes = ordered[1:][ordered[1:] == ordered[:-1]]
+    return found
 
 
 def contradictions(rows: pd.DataFrame, source: Source) -> int:

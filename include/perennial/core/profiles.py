@@ -118,12 +118,12 @@ class Profiler:
         del self.categories[name]  # too many values to be categories
 
 
-def _counted(days: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The days there are, and how often: without sorting them, where they lie close together."""
-    first, last = int(days.min()), int(days.max())
-    if last - first > len(days) + SAMPLE:
-        return np.unique(days, return_counts=True)
-    counts = np.bincount(days - first)
+def _counted(numbers: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The numbers there are, at least one, and how often: without sorting them, where they lie close together."""
+    first, last = int(numbers.min()), int(numbers.max())
+    if last - first > len(numbers) + SAMPLE:
+        return np.unique(numbers, return_counts=True)
+    counts = np.bincount(numbers - first)
     found = np.flatnonzero(counts)
     return found + first, counts[found]
 
@@ -139,7 +139,9 @@ def _bins(values: pa.ChunkedArray) -> dict[int, int]:
     numbers = np.abs(values.take(pa.array(np.arange(0, len(values), step))).cast(pa.float64()).drop_null().to_numpy())
     numbers = numbers[np.isfinite(numbers) & (numbers > 0)]
     bins = np.floor(np.log10(numbers).clip(-DECADES, DECADES) * BINS_PER_DECADE).astype(np.int64)
-    found, counts = np.unique(bins, return_counts=True)
+    if not len(bins):
+        return {}
+    found, counts = _counted(bins)
     return dict(zip(found.tolist(), (counts * step).tolist(), strict=True))
 
 

@@ -37,7 +37,7 @@ class Trial:
         self.profiler = Profiler(source)
         self.hashes: list[npt.NDArray[np.uint64]] = []
         self.identities: list[npt.NDArray[np.uint64]] = []
-        self.places: list[Positions] = []
+        self.absent: list[Positions] = []
         self.contradictions = 0
         self.told, self.failed = np.zeros(len(rules), dtype=np.int64), np.zeros(len(rules), dtype=np.int64)
         self.examples: list[dict[str, None]] = [{} for _ in rules]
@@ -47,7 +47,8 @@ class Trial:
 
     def add(self, table: pa.Table, tallies: Sequence[Tally]) -> None:
         """Take in some more rows and what each rule said of those that are present."""
-        places = np.flatnonzero(is_present(table, self.source))
+        is_there = is_present(table, self.source)
+        places = np.flatnonzero(is_there)
         for number, (rule, tally) in enumerate(zip(self.rules, tallies, strict=True)):
             self.told[number] += tally.rows
             self.failed[number] += len(tally.failed)
@@ -56,12 +57,18 @@ class Trial:
                 self.crashes[number] = tally.crash
             if rule.severity == REJECT_ROW and len(tally.failed):
                 self.rejections.append((number, places[tally.failed] + self.rows))
-        self.identities.append(identities(table, self.source)[places])
-        self.places.append(places + self.rows)
+        numbers = identities(table, self.source)
+        self.identities.append(numbers if is_there.all() else numbers[places])
+        self.absent.append(np.flatnonzero(~is_there) + self.rows)
         self.rows += table.num_rows
         self.present += len(places)
         self.profiler.add(table)
         self.hashes.append(hashes(table, self.source))
+
+    @property
+    def places(self) -> Positions:
+        """Positions of the rows that are present, those of ``identities``."""
+        return np.delete(np.arange(self.rows), np.concatenate(self.absent))
 
     @property
     def rejected(self) -> Positions:

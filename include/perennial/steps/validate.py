@@ -42,7 +42,8 @@ from perennial.steps.replacing import countries_in
 
 logger = logging.getLogger(__name__)
 
-TABLE_ROWS = 400_000
+TABLE_ROWS = 400_000  # that the suite is run over at once
+SLICE_ROWS = 250_000  # of one batch among them
 SHOWN = 20
 OVERLAPPING = 100  # earlier batches that are searched for the originals of copies
 MOST_HELD = 1_000  # batches kept aside that a later one is compared with: of some days, where one comes each few minutes
@@ -310,7 +311,7 @@ def _slices(bench: Bench, batch: Any) -> Iterator[Slice]:
     if not left or any(finding.severity == QUARANTINE_BATCH for finding in columns):
         yield Slice(open=opened, table=wanted.empty_table(), is_last=True)
         return
-    for table in lake.tables(file, TABLE_ROWS // 2, wanted.names):
+    for table in lake.tables(file, SLICE_ROWS, wanted.names):
         left -= table.num_rows
         yield Slice(open=opened, table=table.cast(wanted), is_last=left == 0)
 
@@ -400,8 +401,10 @@ def _contradictions(bench: Bench, opened: Open) -> int:
     trial = opened.trial
     if not trial.identities:
         return 0
-    places = np.concatenate(trial.places)
-    found = places[copies.shared(np.concatenate(trial.identities))]
+    found = copies.shared(np.concatenate(trial.identities))
+    if not len(found):
+        return 0
+    found = trial.places[found]
     found = found[~np.isin(found, trial.rejected)]
     if len(found) < 2:
         return 0
