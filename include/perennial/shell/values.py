@@ -145,7 +145,7 @@ def reading(
 
     if deletion is not None:
         wrong = _without_deleted(wrong, made[deletion.column], deletion)
-    is_sound = is_whole
+    is_sound = is_whole.copy()
     for found in wrong.values():
         for positions in found.values():
             is_sound[positions] = False
@@ -155,10 +155,11 @@ def reading(
 def _without_deleted(wrong: Mapping[str, Wrong], mark: pa.Array, deletion: Deletion) -> dict[str, Wrong]:
     """What is wrong with the rows, but for what is not asked of those that are deleted."""
     stays = ~says_deleted(mark).to_numpy(zero_copy_only=False).astype(bool)
-    return {
-        name: found if name in deletion.asked else {what: positions[stays[positions]] for what, positions in found.items()}
-        for name, found in wrong.items()
-    }
+    left = {}
+    for name, found in wrong.items():
+        is_asked = np.ones_like(stays) if name in deletion.asked else stays
+        left[name] = {what: positions[is_asked[positions]] for what, positions in found.items()}
+    return left
 
 
 def _parted(
