@@ -24,7 +24,7 @@ from typing import Any
 import pyarrow as pa
 
 from embedded.postgres import Postgres
-from machine import machine
+from machine import machine, memory_mb
 from perennial.catalog import Catalog
 from perennial.resources import Resources
 from perennial.shell.database import Connection, Json, connect, fetch, migrate, run
@@ -103,15 +103,10 @@ class Ledger:
 
 
 def _compact(resources: Resources, answers: Any) -> None:
-    before, started = _memory_mb("VmRSS"), time.perf_counter()
+    before, started = memory_mb("VmRSS"), time.perf_counter()
     counts = compact(resources, CATALOG)
     seconds = round(time.perf_counter() - started, 2)
-    answers.put({**counts, "seconds": seconds, "mb_above_start": _memory_mb("VmHWM") - before})
-
-
-def _memory_mb(name: str) -> int:
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)]
-    return round(int(line.split()[1]) / 1024)
+    answers.put({**counts, "seconds": seconds, "mb_above_start": memory_mb("VmHWM") - before})
 
 
 def best(act: Callable[[], Any]) -> float:

@@ -31,11 +31,15 @@ def machine() -> dict[str, str | int | float]:
     }
 
 
+def memory_mb(name: str) -> int:
+    """This process's memory as the kernel names it: VmRSS now, VmHWM at its peak."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{name}:")]
+    return round(int(line.split()[1]) / 1024)
+
+
 def peak_mb() -> int:
     """This process's own peak of memory or, where that is larger, its children's.
 
     What getrusage says of a process itself counts its parent's, too.
     """
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return round(max(int(line.split()[1]), children) / 1024)
+    return max(memory_mb("VmHWM"), round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024))
