@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from toy_sources.sightings import sightings
 
-from perennial import Checks, Limit
+from perennial import Checks, Column, Limit
 from perennial.core.profiles import Past, Profiler, cohens_h, compare, days_to_ask
 from perennial.shell.lake import schema_of
 
@@ -183,3 +183,17 @@ def test_cohens_h_scatters_alike_for_every_share(share):
     random = np.random.default_rng(0)
     drawn = [cohens_h(number / 400, share) for number in random.binomial(400, share, 4000)]
     assert np.sqrt(np.mean(np.square(drawn))) == pytest.approx(1 / np.sqrt(400), rel=0.1)
+
+
+def test_numbers_that_no_float_holds_and_numbers_without_a_size_have_a_profile():
+    weight = Column("weight", "int64")
+    source = replace(sightings, columns=tuple(weight if each.name == "weight" else each for each in sightings.columns))
+    table = pa.table(
+        {name: pa.nulls(5, kind) for name, kind in zip(schema_of(source).names, schema_of(source).types, strict=True)}
+    )
+    numbers = pa.array([2**53 + 1, -(2**63), 0, None, 30])
+    table = table.set_column(table.column_names.index("weight"), "weight", numbers)
+    table = table.set_column(table.column_names.index("removed"), "removed", pa.array([False] * 5))
+    profiler = Profiler(source)
+    profiler.add(table)
+    assert profiler.profile()["scales"]["weight"] == {"7": 1, "60": 2}

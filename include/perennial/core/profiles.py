@@ -33,6 +33,7 @@ SHOWN = 3
 HARMFUL = ("volume", "scale")  # what is read before a person has looked does harm that waiting does not
 TIME_TO_LOOK = timedelta(days=1)
 BINS_PER_DECADE, DECADES, SAMPLE = 5, 12, 4_000
+LEAST_BIN, NUMBER_OF_BINS = -DECADES * BINS_PER_DECADE, 2 * DECADES * BINS_PER_DECADE + 1
 QUARTILES = (0.25, 0.5, 0.75)
 SURPRISES = ("volume", "share", "scale", "freshness")
 Group = list[Mapping[str, Any]]
@@ -85,8 +86,8 @@ class Profiler:
         self._add_days(table[self.event_time].drop_null())
         for name in [*self.categories]:
             self._add_categories(name, table[name])
-        for name, counts in self.scales.items():
-            counts.update(_bins(table[name]))
+        if self.scales and table.num_rows:
+            self._add_scales(table.select([*self.scales]))
 
     def profile(self) -> dict[str, Any]:
         """What is kept: rows, rows by day, by category and by size of numbers, missing values, the newest event."""
@@ -109,6 +110,17 @@ class Profiler:
         newest = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=int(micros.max()))
         self.newest = max(filter(None, (self.newest, newest)))
 
+    def _add_scales(self, table: pa.Table) -> None:
+        """Count the sizes of numbers; of many rows every so manieth is looked at."""
+        step = table.num_rows // SAMPLE + 1
+        if step > 1:
+            table = table.take(pa.array(np.arange(0, table.num_rows, step)))
+        numbers = np.column_stack([column.to_numpy().astype(np.float64) for column in table.columns])
+
+        for name, counts in zip(self.scales, _bins(numbers), strict=True):
+            found = np.flatnonzero(counts)
+            self.scales[name].update(dict(zip((found + LEAST_BIN).tolist(), (counts[found] * step).tolist(), strict=True)))
+
     def _add_categories(self, name: str, values: pa.ChunkedArray) -> None:
         if len(pc.unique(values[:LOOK])) <= MANY:
             for entry in pc.value_counts(values.drop_null()).to_pylist():
@@ -118,12 +130,12 @@ class Profiler:
         del self.categories[name]  # too many values to be categories
 
 
-def _counted(numbers: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The numbers there are, at least one, and how often: without sorting them, where they lie close together."""
-    first, last = int(numbers.min()), int(numbers.max())
-    if last - first > len(numbers) + SAMPLE:
-        return np.unique(numbers, return_counts=True)
-    counts = np.bincount(numbers - first)
+def _counted(days: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The days there are, and how often: without sorting them, where they lie close together."""
+    first, last = int(days.min()), int(days.max())
+    if last - first > len(days) + SAMPLE:
+        return np.unique(days, return_counts=True)
+    counts = np.bincount(days - first)
     found = np.flatnonzero(counts)
     return found + first, counts[found]
 
@@ -133,16 +145,14 @@ def _measured(source: Source) -> list[str]:
     return [each.name for each in source.columns if each.type in ("int64", "float64") and each.name not in source.key]
 
 
-def _bins(values: pa.ChunkedArray) -> dict[int, int]:
-    """How many values have which order of magnitude, in fifths of decades; of many rows every so manieth is looked at."""
-    step = len(values) // SAMPLE + 1
-    numbers = np.abs(values.take(pa.array(np.arange(0, len(values), step))).cast(pa.float64()).drop_null().to_numpy())
-    numbers = numbers[np.isfinite(numbers) & (numbers > 0)]
-    bins = np.floor(np.log10(numbers).clip(-DECADES, DECADES) * BINS_PER_DECADE).astype(np.int64)
-    if not len(bins):
-        return {}
-    found, counts = _counted(bins)
-    return dict(zip(found.tolist(), (counts * step).tolist(), strict=True))
+def _bins(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """For each column of numbers, how many have which order of magnitude, in fifths of decades from the least one on."""
+    columns, sizes = numbers.shape[1], np.abs(numbers)
+    has_size = (sizes > 0) & (sizes < np.inf)  # a missing value is no number, and has none
+    sizes[~has_size] = 1
+    bins = np.floor(np.log10(sizes).clip(-DECADES, DECADES) * BINS_PER_DECADE).astype(np.int64)
+    places = bins - LEAST_BIN + np.arange(columns) * NUMBER_OF_BINS
+    return np.bincount(places[has_size], minlength=columns * NUMBER_OF_BINS).reshape(columns, NUMBER_OF_BINS)
 
 
 def _day(number: int) -> date:
