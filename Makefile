@@ -19,7 +19,7 @@ export GX_ANALYTICS_ENABLED := false
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run replay stop test without-airflow with-airflow check unit integration dags stack faults bench bench-compaction bench-ingest bench-kills bench-scale bench-validation check-models new-model try audit freeze champions lock clean
+.PHONY: help setup run replay stop test without-airflow with-airflow check unit integration dags stack faults bench bench-compaction bench-ingest bench-kills bench-scale bench-validation mutants check-models new-model try audit freeze champions lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,6 +39,12 @@ $(VENV)/.test: requirements-test.txt $(VENV)/.core
 	@touch $@
 
 setup: $(VENV)/.core ## create .venv from the lock
+
+$(VENV)/mutants/.done: requirements-mutants.txt $(VENV)/.test
+	@echo "Installing the mutation tester, apart from the rest …"
+	@$(BIN)/python -m venv $(VENV)/mutants
+	@$(UV) pip install -q --system-certs --python $(VENV)/mutants/bin/python --require-hashes -r requirements-mutants.txt
+	@touch $@
 
 run: $(VENV)/.core ## run everything on this machine: FLEET=shop or ride_hailing; CYCLES=3 ends after three, STAY=0 exits then
 	@$(BIN)/python -m embedded run --fleet $(FLEET) $(SPEED) --stay $(STAY)
@@ -95,6 +101,9 @@ bench-scale: $(VENV)/.core ## 200, 1,000 and 5,000 small cells in the real stack
 bench-validation: $(VENV)/.core ## validation beside plain pandas and pandera: seconds and peak memory
 	@$(BIN)/python benchmarks/validation.py
 
+mutants: $(VENV)/mutants/.done ## small faults put into what decides: which do the unit tests find? MODULES=spans for one
+	@$(BIN)/python benchmarks/mutants.py $(CURDIR)/$(VENV)/mutants/bin $(MODULES)
+
 check-models: $(VENV)/.core ## check every spec and say what to mend
 	@$(BIN)/python -m perennial check-models
 
@@ -114,7 +123,7 @@ champions: $(VENV)/.core ## every release of the replayed months, with verdict a
 	@$(BIN)/python -m embedded sql docs/champions.sql
 
 lock: $(VENV)/.core ## resolve the requirements anew
-	@for part in requirements requirements-test requirements-deploy; do \
+	@for part in requirements requirements-test requirements-deploy requirements-mutants; do \
 		$(UV) pip compile -q --system-certs --generate-hashes --universal --python-version 3.11 --no-header \
 			--no-emit-index-url --no-emit-find-links $$part.in -o $$part.txt; done
 	@$(UV) pip compile -q --system-certs --no-deps --generate-hashes --universal --python-version 3.11 --no-header \

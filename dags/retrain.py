@@ -6,8 +6,10 @@ moved. **report** tells the owners what happened to their cells (`perennial.mess
 the fleet allows, and names each failed cell with its cause.
 
 Trigger it by hand for some models or countries; *force* trains cells that are not due, *dry run* publishes nothing.
-Running it again, or clearing any task, is harmless. Each cell's log is a section of its worker's log; outcomes, verdicts and
-releases are in `perennial.outcomes`, `perennial.verdicts` and `perennial.releases`.
+Running it again, or clearing any task, is harmless. Outcomes are final, though: of a run that was reported, a cleared **plan**
+says which of its failed cells to trigger anew. A run whose report never ended is closed by the next one. Each cell's log is
+a section of its worker's log; outcomes, verdicts and releases are in `perennial.outcomes`, `perennial.verdicts` and
+`perennial.releases`.
 """
 
 from perennial_airflow.border import catalog

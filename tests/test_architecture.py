@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,7 @@ CATCH_ALL = {
     "catalog.py:_load_sources": "a source that cannot be imported must not hide the others",
     "catalog.py:_load_fleet": "a model that cannot be imported must not hide the others",
     "catalog.py:_faults_of": "a spec whose values are of a wrong type must not hide the others",
+    "failures.py:_said": "an error that cannot say what it is about is still an error's",
     "authoring.py:_recipe_faults": "estimator() is the user's code: all faults are reported at once",
     "core/artifacts.py:decode_estimator": "whatever skops says of bytes it cannot read, they are refused",
     "steps/land_files.py:_parsed": "whatever a file does to its reader, the others land",
@@ -32,7 +34,9 @@ CATCH_ALL = {
     "steps/validate.py:_judge": "a suite that crashes counts as failed, for the batches it crashes on",
     "steps/validate.py:_validate_turn": "a batch that cannot be read counts as failed, and the others go on",
     "steps/validate.py:_decide_all": "a suite that cannot be built counts as failed",
+    "steps/cell.py:_predicted": "whatever a champion's own code raises, it cannot predict: the challenger is judged alone",
     "steps/tell.py:tell": "whatever happens to a message, a run's result is its own",
+    "steps/tell.py:tell_of_losses": "whatever happens to a message, a run's result is its own",
     "steps/train.py:_isolated": "the one place where a cell's error is kept from the others",
     "shell/child.py:_answer": "the process answers with its error instead of dying of it",
     "steps/verifier.py:_answer": "the process answers with its error instead of dying of it",
@@ -289,6 +293,14 @@ def test_nothing_is_left_to_do_later():
     paths = [ROOT / line for line in tracked.stdout.splitlines() if (ROOT / line).is_file()]
     texts = [path for path in paths if path.suffix in {".py", ".sql", ".md", ".yaml", ".toml", ".sh", ".in", ""}]
     assert [str(path) for path in texts if later.search(path.read_text(errors="replace"))] == []
+
+
+def test_modules_of_the_tests_can_be_imported_in_one_process():
+    packaged = {file.parent for file in (ROOT / "tests").rglob("__init__.py")}
+    modules = [file for file in files(ROOT / "tests") if file.parent not in packaged and file.stem != "conftest"]
+    names = Counter(file.stem for file in modules)
+    assert [name for name, number in names.items() if number > 1] == []
+    assert [name_of(file) for file in files(ROOT / "tests") if "conftest" in imports(file)] == []
 
 
 def test_the_plugin_package_is_not_loaded_as_a_plugin_of_its_own():

@@ -38,9 +38,11 @@ from perennial.recipe import RecipeCode, recipe_of
 from perennial.resources import Resources
 from perennial.shell.keys import read_public_keys
 from perennial.shell.lake import Reader, row_columns
+from perennial.shell.registry import Deployment
 from perennial.shell.store import open_store
 from perennial.steps.manifests import ManifestRef, load_fit
-from perennial.steps.publishing import SAMPLE_ROWS, Challenger, store_artifact, write_pointer
+from perennial.steps.pointers import put_pointer
+from perennial.steps.publishing import SAMPLE_ROWS, Challenger, store_artifact
 
 WORKERS = 2
 
@@ -167,8 +169,8 @@ def bare_cell(cell: Cell, place: Place) -> Record:
                 version=f"{champion['version'][:32]}{os.urandom(16).hex()}", recipe=recipe, judged=judged, served=served,
                 sample=sample, expected={},
             )  # fmt: skip
-            manifest, _ = store_artifact(resources, model, cell, challenger)
-            write_pointer(resources, manifest, champion["seq"] + 1)
+            manifest, _ = store_artifact(resources, model, cell, challenger, deployment="bench")
+            put_pointer(resources, Deployment(id="bench", generation=1), manifest, champion["seq"] + 1)
     return _ended(record)
 
 

@@ -13,7 +13,7 @@ AIRFLOW = (
     "airflow.sdk.execution_time.supervisor",
     "airflow.sdk.execution_time.task_runner",
 )
-LIBRARIES = ("great_expectations", "pandas", "psycopg2", "pyarrow.parquet", "sklearn.ensemble", "sklearn.pipeline", "skops.io")
+LIBRARIES = ("great_expectations", "pandas", "psycopg2", "pyarrow.parquet", "sklearn.ensemble", "sklearn.pipeline")
 STEPS = (
     "perennial.steps.ingest",
     "perennial.core.expectations",

@@ -3,7 +3,6 @@
 import json
 import os
 import secrets
-import socket
 import sys
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -17,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from embedded.errors import PortInUse
 from embedded.examples import EXAMPLES
 from embedded.paths import Paths
+from embedded.ports import Ports
 from embedded.postgres import Postgres
 from embedded.processes import write_json, write_whole
 from perennial.shell.keys import read_private_key
@@ -67,18 +67,16 @@ def make_signing_keys(paths: Paths) -> tuple[Path, Path]:
     return private, public
 
 
-def choose_ports(paths: Paths, wanted: int | None) -> dict[str, int]:
-    """Free ports, the former run's where possible. Raises PortInUse for a port somebody asked for."""
+def choose_ports(paths: Paths, held: Ports, wanted: int | None) -> dict[str, int]:
+    """Ports that this stack holds now, the former run's where possible. Raises PortInUse for one that somebody asked for."""
     former: dict[str, int] = json.loads(paths.ports.read_text()) if paths.ports.exists() else {}
-    if wanted is not None and not _is_free(wanted):
+    if wanted is not None and not held.hold(wanted):
         raise PortInUse(f"Port {wanted} is in use. Choose another one: make run PORT={wanted + 1}")
-    ports: dict[str, int] = {}
+    ports = {"api": wanted} if wanted is not None else {}
     for name in PORTS:
         candidates = [former.get(name, 0), *(PREFERRED_PORTS if name == "api" else ())]
-        usable = (port for port in candidates if port and port not in ports.values() and _is_free(port))
-        ports[name] = next(usable, None) or _any_free_port()
-    if wanted is not None:
-        ports["api"] = wanted
+        if name not in ports:
+            ports[name] = held.hold_one(port for port in candidates if port)
     write_json(paths.ports, ports)
     return ports
 
@@ -197,19 +195,3 @@ def mail_server(paths: Paths, ports: Mapping[str, int]) -> list[str]:
 def _mail_connection(port: int) -> str:
     extra = {"from": "perennial@example.com", "security": "none"}
     return json.dumps({"conn_type": "smtp", "host": "127.0.0.1", "port": port, "extra": extra})
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def _any_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -13,6 +13,7 @@ from embedded import components, signals
 from embedded.api import Api
 from embedded.errors import EmbeddedError, NotReady
 from embedded.paths import Paths
+from embedded.ports import Ports
 from embedded.postgres import Postgres
 from embedded.processes import Lock, Processes
 from perennial.shell.database import migrate
@@ -31,6 +32,7 @@ class Stack:
         self.paths = Paths.at(state, repo)
         self.paths.state.mkdir(parents=True, exist_ok=True)
         self.lock = Lock(self.paths.lock)
+        self.ports = Ports()
         self.postgres = Postgres(self.paths.postgres, self.paths.logs / "postgres.log")
         self.processes = Processes(self.paths.processes, self.paths.logs)
 
@@ -62,6 +64,7 @@ class Stack:
         with signals.deferred():
             self.processes.stop()
             self.postgres.stop()
+            self.ports.release()
             self.lock.release()
             signals.forget()
         signals.restore(getattr(self, "former", {}))
@@ -78,7 +81,7 @@ class Stack:
         self.stop()
 
     def _start_airflow(self, progress: Callable[[str], None], port: int | None) -> None:
-        ports = components.choose_ports(self.paths, port)
+        ports = components.choose_ports(self.paths, self.ports, port)
         env = components.airflow_env(self.paths, self.postgres, ports, self.settings)
         shutil.copy(Path(__file__).with_name("airflow_local_settings.py"), self.paths.airflow / "config")
         self._migrate_airflow(progress, env)
@@ -122,6 +125,6 @@ class Stack:
 def wanted_port() -> int | None:
     """The port somebody asked for with PORT=…; raises EmbeddedError when it is no number."""
     wanted = os.environ.get("PORT", "")
-    if wanted and not wanted.isdecimal():
+    if wanted and not (wanted.isdecimal() and 0 < int(wanted) < 2**16):
         raise EmbeddedError(f"PORT={wanted} is no port. Give a number, such as PORT=8081.")
     return int(wanted) if wanted else None

@@ -58,8 +58,31 @@ def _parser() -> argparse.ArgumentParser:
         lambda a: authoring.audit(a.deep),
     )
     check.add_argument("--deep", action="store_true", help="load the fits of every champion, too")
+    _add_artifacts(commands)
     _add(commands, "migrate", "bring Perennial's database up to date", lambda a: authoring.migrate())
     return parser
+
+
+def _add_artifacts(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """What people do about keys, and after a restore."""
+    again = _add(
+        commands,
+        "resign",
+        "sign manifests and pointers again by the signing key, so that a former key can be taken out",
+        lambda a: authoring.resign(a.former),
+    )
+    again.add_argument(
+        "--former", type=Path, action="append", default=[], help="a public key that is trusted no more, to check what it signed"
+    )
+    _add(commands, "deployment", "say whose registry this is: what readers may be given", lambda a: authoring.deployment())
+    life = _add(
+        commands,
+        "restored",
+        "after a restore or failover of the registry: let its word count over what it has lost",
+        lambda a: authoring.restored(a.reason, a.copy),
+    )
+    life.add_argument("--reason", required=True, help="what happened, for whoever reads the registry later")
+    life.add_argument("--copy", action="store_true", help="it is a copy of a deployment that goes on: give it its own name")
 
 
 def _add(

@@ -1,7 +1,9 @@
 """What people who add models need: check, skeleton, trying one cell, freezing superseded recipes."""
 
 import importlib
+import json
 import os
+import subprocess
 import sys
 import uuid
 from datetime import UTC, datetime
@@ -11,12 +13,13 @@ from typing import Any
 from perennial.catalog import Catalog, FleetSpecs, load_catalog
 from perennial.cell import Cell
 from perennial.claims import is_name
-from perennial.errors import Fault, RecipeMissing, RequestError, RulesBroken, SpecError
-from perennial.recipe import code_of, fleet_package, recipe_of
+from perennial.errors import ArtifactError, Fault, PerennialError, RecipeMissing, RequestError, RulesBroken, SpecError
+from perennial.recipe import code_of, deployed_model, fleet_package, frozen_text, recipe_of
 from perennial.resources import Resources
 from perennial.settings import key_file, setting
 from perennial.spec import Fleet, Model, Source
 
+SEEDS = ("1", "2", "3")  # of hashes, by which a set has its order
 HEAVY = ("pandas", "sklearn", "great_expectations", "skops", "boto3", "psycopg2")
 
 SKELETON = '''"""The model `{name}`: say here what it predicts, and for whom."""
@@ -77,8 +80,8 @@ def check_models() -> str:
     heavy = [name for name in HEAVY if name in sys.modules]
     faults = list(catalog.all_faults())
     models = [model for specs in catalog.fleets.values() for model in specs.models.values()]
-    for model in models:
-        faults += _recipe_faults(model)
+    broken = [fault for model in models for fault in _recipe_faults(model)]
+    faults += broken or _order_faults(models)
     faults += [fault for source in catalog.sources.values() for fault in _suite_faults(source)]
     faults += _address_faults(catalog)
     if os.environ.get("PERENNIAL_DATABASE_URL"):
@@ -98,6 +101,55 @@ def _recipe_faults(model: Model) -> list[Fault]:
         what = f"estimator() cannot be built: {type(error).__name__}: {error}"
         return [Fault(where=model.where, what=what, fix="Mend estimator().")]
     return []
+
+
+def _order_faults(models: list[Model]) -> list[Fault]:
+    """Parameters that differ from process to process, found by reading every recipe under several seeds of hashes."""
+    found = _parameters_by_seed(models)
+    return [
+        Fault(
+            where=model.where,
+            what=f"estimator() gives {', '.join(names)} another value in every process: most likely the order of a set",
+            fix="Write sorted(…) where a list or text is made of the set.",
+        )
+        for number, model in enumerate(models)
+        if (names := _differing([parameters[number] for parameters in found]))
+    ]
+
+
+def _differing(parameters: list[dict[str, str]]) -> list[str]:
+    """The innermost names whose values are not the same everywhere: what is around them shows their values, too."""
+    first, *others = parameters
+    names = [name for name in first if any(other.get(name) != first[name] for other in others)]
+    innermost = max((name.count("__") for name in names), default=0)
+    return [name for name in names if name.count("__") == innermost]
+
+
+def _parameters_by_seed(models: list[Model]) -> list[list[dict[str, str]]]:
+    """Each model's parameters, once for each seed."""
+    named = json.dumps([(fleet_package(model), model.name) for model in models])
+    path = os.pathsep.join(sys.path)
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", f"from perennial.authoring import {tell_parameters.__name__} as tell; tell()", named],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for seed in SEEDS
+    ]
+    answers = [process.communicate() for process in started]
+    for process, (_, said) in zip(started, answers, strict=True):
+        if process.returncode:
+            raise PerennialError(f"The recipes cannot be read in a process of their own: {said.strip()}")
+    return [json.loads(answer.splitlines()[-1]) for answer, _ in answers]
+
+
+def tell_parameters() -> None:
+    """Print the parameters of the models that the command line names, as the last line."""
+    specs = [deployed_model(package, name) for package, name in json.loads(sys.argv[1])]
+    print(json.dumps([recipe_of(spec).parameters for spec in specs if spec is not None]))
 
 
 def _suite_faults(source: Source) -> list[Fault]:
@@ -195,9 +247,42 @@ def audit(deep: bool) -> str:
     return "\n".join(lines)
 
 
+def resign(former: list[Path]) -> str:
+    """Sign manifests and pointers again by the signing key. Raises ArtifactError, naming what was not signed."""
+    from perennial.steps.resign import resign as step
+
+    done = step(environment_resources(), former)
+    said = f"Signed again: {done.manifests} manifests, {done.pointers} pointers."
+    if done.refused:
+        raise ArtifactError("\n".join([said, "Not signed, and to be looked at:", *done.refused]))
+    return f"{said} `audit` names what other keys still sign."
+
+
+def deployment() -> str:
+    """Whose registry it is: what readers may be given."""
+    from perennial.shell.database import connect
+    from perennial.shell.registry import deployment_of
+
+    database = connect(setting("PERENNIAL_DATABASE_URL"))
+    try:
+        found = deployment_of(database)
+    finally:
+        database.close()
+    return f"deployment {found.id}, generation {found.generation}"
+
+
+def restored(reason: str, is_copy: bool) -> str:
+    """Begin a generation of the registry, and write every pointer again."""
+    from perennial.steps.pointers import begin_generation
+
+    begun, number = begin_generation(environment_resources(), load_catalog(), reason, is_copy)
+    left = " Its manifests still name the other deployment: python -m perennial resign." if is_copy else ""
+    return f"Deployment {begun.id}, generation {begun.generation}: {number} pointers written.{left}"
+
+
 def try_cell(model: str, country: str) -> str:
     """Train and judge one cell on what the lake holds, in this process; nothing is published."""
-    from perennial.shell.database import connect, fetch
+    from perennial.shell.database import connect, fetch, run
     from perennial.steps.plan import Request, plan
     from perennial.steps.train import train
 
@@ -211,6 +296,7 @@ def try_cell(model: str, country: str) -> str:
     database = connect(resources.database)
     try:
         outcome = fetch(database, "outcomes_of", run_id=run_id)[0]
+        run(database, "finish_run", id=run_id)
     finally:
         database.close()
     return f"{Cell(model, country)}: {outcome.reason} ({outcome.seconds or 0:.1f} s)"
@@ -262,9 +348,7 @@ def _write_past(include: Path, model: Model, row: Any) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "__init__.py").touch()
     path = folder / f"r_{row.recipe[:16]}.py"
-    path.write_text(
-        f'"""Superseded recipe of {model.name}, still in force somewhere. Written by `make freeze`."""\n\n{row.source}'
-    )
+    path.write_text(frozen_text(model, row.source, row.parameters))
     importlib.invalidate_caches()
     code_of(model, row.recipe)
     return path

@@ -7,16 +7,26 @@ champions.load("price", "GB").predict(features)
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pandas as pd
 
 from perennial.cell import Cell
 from perennial.core.metrics import METRICS, Floats, predict
-from perennial.errors import ExamplesError
+from perennial.errors import ArtifactError, ExamplesError, RecipeMissing
+from perennial.recipe import Frozen, deployed_model, frozen_of
 from perennial.shell.keys import read_public_keys
 from perennial.shell.store import Store, open_store
-from perennial.steps.manifests import load_fit, read_manifest, read_pointer
+from perennial.steps.manifests import (
+    NEVER,
+    Mark,
+    Pointer,
+    check_mark,
+    load_fit,
+    read_manifest,
+    read_pointer,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +34,25 @@ class Champion:
     """The version in force for a cell, loaded and verified."""
 
     cell: Cell
-    seq: int
-    version: str
+    pointer: Pointer
     metric: str
     schema: tuple[tuple[str, str], ...]
     estimator: Any
+
+    @property
+    def version(self) -> str:
+        """The version's id."""
+        return self.pointer.manifest.version
+
+    @property
+    def seq(self) -> int:
+        """The number of the release that put it in force."""
+        return self.pointer.mark.seq
+
+    @property
+    def mark(self) -> Mark:
+        """Generation and number of that release, as ``Champions`` takes them in ``at_least``."""
+        return self.pointer.mark
 
     def predict(self, features: pd.DataFrame) -> Floats:
         """Predictions of shape (n_rows,). Raises ExamplesError when columns are missing."""
@@ -36,41 +60,118 @@ class Champion:
         missing = [name for name in names if name not in features]
         if missing:
             raise ExamplesError(f"{self.cell} needs the features {', '.join(names)}; {', '.join(missing)} are missing.")
-        return predict(self.estimator, features[names], METRICS[self.metric])
+        return predict(self.estimator, features[names], METRICS[self.metric], str(self.cell))
 
 
 @dataclass
 class Champions:
-    """Loads champions by their signed pointers, and keeps each until its pointer moves on."""
+    """Loads champions by their signed pointers, and keeps each until its pointer moves on. Threads may share one.
+
+    ``deployment``: whose champions; where it is empty, that of the first pointer read.
+    ``at_least``: per (model, country) the generation and number of a release, such as a champion's
+    ``mark``, before which no pointer is believed.
+    """
 
     store: Store
     keys: Sequence[Any]
     trusted: Sequence[str] = ()
+    deployment: str = ""
+    at_least: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     loaded: dict[Cell, Champion] = field(default_factory=dict)
+    seen: dict[Cell, Pointer] = field(default_factory=dict)
+    followed: str = ""
+    lock: Any = field(default_factory=Lock, repr=False, compare=False)
 
     @classmethod
     def from_url(
-        cls, url: str, public_keys: Path, trusted: Sequence[str] = (), options: Mapping[str, Any] | None = None
+        cls,
+        url: str,
+        public_keys: Path,
+        trusted: Sequence[str] = (),
+        options: Mapping[str, Any] | None = None,
+        deployment: str = "",
+        at_least: Mapping[tuple[str, str], tuple[int, int]] | None = None,
     ) -> "Champions":
         """Readers of a store; ``trusted`` names the further skops types its models may need."""
-        return cls(store=open_store(url, options), keys=read_public_keys(public_keys), trusted=trusted)
+        return cls(
+            store=open_store(url, options),
+            keys=read_public_keys(public_keys),
+            trusted=trusted,
+            deployment=deployment,
+            at_least=at_least or {},
+        )
 
     def load(self, model: str, country: str) -> Champion:
         """The champion in force. Raises ObjectMissing where there is none, ArtifactError for anything not as signed.
 
-        A pointer numbered lower than one this reader has seen is refused.
+        A pointer of before one that this reader has seen is refused, and so is another version
+        under the same number.
         """
         cell = Cell(model, country)
-        known = self.loaded.get(cell)
-        seq, manifest = read_pointer(self.store, self.keys, cell, at_least=known.seq if known else 0)
-        if known is None or known.seq != seq:
-            payload = read_manifest(self.store, self.keys, manifest)
-            self.loaded[cell] = Champion(
-                cell=cell,
-                seq=seq,
-                version=manifest.version,
-                metric=payload["metric"],
-                schema=tuple((name, dtype) for name, dtype in payload["schema"]),
-                estimator=load_fit(self.store, self.keys, manifest, "served", self.trusted),
+        least = Mark(*self.at_least.get(cell, NEVER))
+        pointer = read_pointer(self.store, self.keys, cell, self.deployment, least)
+        with self.lock:
+            self._see(cell, pointer)
+            known = self.loaded.get(cell)
+        if known is None or known.pointer != pointer:
+            known = self._kept(self._read(cell, pointer))
+        return known
+
+    def _see(self, cell: Cell, pointer: Pointer) -> None:
+        """Note how far the cell has moved. Raises ArtifactError for a pointer that does not follow what was seen."""
+        deployment, seen = pointer.manifest.deployment, self.seen.get(cell)
+        if self.followed and deployment and deployment != self.followed:
+            raise ArtifactError(
+                f"The pointer of {cell} is of deployment {deployment}, this reader follows "
+                f"{self.followed}. Objects of "
+                "another deployment were copied into this store; the DAG maintain of its own one "
+                "writes pointers again."
             )
-        return self.loaded[cell]
+        check_mark(cell, pointer.mark, seen.mark if seen else NEVER)
+        if seen is not None and pointer.mark == seen.mark and pointer.manifest.version != seen.manifest.version:
+            raise ArtifactError(
+                f"The pointer of {cell} names version {pointer.manifest.version[:12]} as "
+                f"{pointer.mark}, and "
+                f"{seen.manifest.version[:12]} has been seen. The registry was restored: `python "
+                f"-m perennial restored`."
+            )
+        self.followed = self.followed or deployment
+        self.seen[cell] = pointer
+
+    def _read(self, cell: Cell, pointer: Pointer) -> Champion:
+        payload = read_manifest(self.store, self.keys, pointer.manifest)
+        return Champion(
+            cell=cell,
+            pointer=pointer,
+            metric=payload["metric"],
+            schema=tuple((name, dtype) for name, dtype in payload["schema"]),
+            estimator=load_fit(
+                self.store,
+                self.keys,
+                pointer.manifest,
+                "served",
+                self.trusted,
+                self._frozen(cell, payload),
+            ),
+        )
+
+    def _frozen(self, cell: Cell, payload: Mapping[str, Any]) -> Frozen | None:
+        """Where the version's own code stands in this tree, if it may name any. Raises ArtifactError where it does not."""
+        package = payload.get("package", "")
+        if not package or not any(name.startswith(f"{package}.") for name in self.trusted):
+            return None
+        model = deployed_model(package, cell.model)
+        if model is None:
+            raise ArtifactError(f"The champion of {cell} has code of {package}, and this tree has no such model. Deploy it.")
+        try:
+            return frozen_of(model, payload["recipe"])
+        except RecipeMissing as error:
+            raise ArtifactError(f"The champion of {cell} has code that this tree lacks: {error}") from error
+
+    def _kept(self, champion: Champion) -> Champion:
+        """Keep a champion; the one that is further where another thread has kept one meanwhile."""
+        with self.lock:
+            known = self.loaded.get(champion.cell)
+            if known is None or known.mark <= champion.mark:
+                self.loaded[champion.cell] = known = champion
+            return known

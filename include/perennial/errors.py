@@ -43,6 +43,10 @@ class RequestError(Refused):
     """A run was asked for with parameters that do not fit the fleet."""
 
 
+class AlreadyDecided(Refused):
+    """The run is decided, and its outcomes are final."""
+
+
 class SettingsError(Refused):
     """The environment lacks a setting, or a setting cannot be used."""
 
@@ -71,6 +75,10 @@ class RegistryError(PerennialError):
     """The registry could not be read or written."""
 
 
+class RegistryLost(RegistryError):
+    """The registry cannot be reached, or went away."""
+
+
 class StaleVerdict(PerennialError):
     """The champion, or what is read of the source, has changed since the challenger was judged."""
 
@@ -91,8 +99,16 @@ class ArtifactError(PerennialError):
     """An artifact is missing, altered, or not signed by a trusted key."""
 
 
+class ArtifactAltered(ArtifactError):
+    """The bytes of an artifact are not those on record."""
+
+
 class SanityError(PerennialError):
     """A fitted model's predictions are not usable."""
+
+
+class ChampionFails(PerennialError):
+    """The champion in force cannot predict."""
 
 
 class CellTimeout(PerennialError):

@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import inspect
 import json
+import pkgutil
 import re
 import symtable
 import sys
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePath
+from pprint import pformat
 from types import ModuleType
 from typing import Any
 
@@ -27,6 +29,7 @@ from perennial.spec import Model
 
 ROOTS = ("examples", "features", "estimator")
 ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
+RECORDED = "RECORDED_PARAMETERS"
 INSTALLED = {"site-packages", "dist-packages"}
 NAMESPACE = ast.ImportFrom(module="types", names=[ast.alias(name="SimpleNamespace")], level=0)
 
@@ -54,11 +57,48 @@ def recipe_of(model: Model) -> Recipe:
 
     Raises SpecError when a function cannot be followed: two different things of one name, or source that is missing.
     """
-    statements = _Collector(model).collect()
-    parameters = {name: ADDRESS.sub("", repr(value)) for name, value in sorted(model.estimator().get_params().items())}
+    statements, parameters = _Collector(model).collect(), _parameters(model)
+    return Recipe(hash=_digest(statements, parameters), source=_module_text(statements), parameters=parameters)
+
+
+def _digest(statements: list[ast.stmt], parameters: dict[str, str]) -> str:
     normalised = [ast.dump(_without_docstrings(statement)) for statement in statements]
-    digest = hashlib.sha256(json.dumps([sorted(normalised), parameters]).encode()).hexdigest()
-    return Recipe(hash=digest, source=_module_text(statements), parameters=parameters)
+    return hashlib.sha256(json.dumps([sorted(normalised), parameters]).encode()).hexdigest()
+
+
+def _parameters(model: Model) -> dict[str, str]:
+    """The estimator's parameters as text; a set's elements have the same order in every process."""
+    estimator = model.estimator()
+    given = {name: (value, _ordered(value)) for name, value in estimator.get_params().items()}
+    sets = {name: ordered for name, (value, ordered) in given.items() if ordered is not value}
+    if sets:
+        estimator.set_params(**sets)  # so that estimators that hold them show them in this order, too
+    return {name: ADDRESS.sub("", repr(value)) for name, value in sorted(estimator.get_params().items())}
+
+
+class _Ordered:
+    """Stands for a set, and is shown as that with its elements in order."""
+
+    def __init__(self, of: "set[Any] | frozenset[Any]") -> None:
+        elements = ", ".join(sorted(repr(_ordered(element)) for element in of))
+        self.text = f"{{{elements}}}" if isinstance(of, set) else f"frozenset({{{elements}}})"
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def _ordered(value: Any) -> Any:
+    """A value whose sets are shown in order; the value itself where it holds none."""
+    if isinstance(value, set | frozenset):
+        return _Ordered(value) if value else value
+    if type(value) is dict:
+        changed = {key: _ordered(item) for key, item in value.items()}
+        return changed if any(changed[key] is not value[key] for key in value) else value
+    if type(value) in (list, tuple):
+        items = [_ordered(item) for item in value]
+        is_changed = any(new is not old for new, old in zip(items, value, strict=True))
+        return type(value)(items) if is_changed else value
+    return value
 
 
 def code_of(model: Model, recipe_hash: str) -> RecipeCode:
@@ -66,10 +106,58 @@ def code_of(model: Model, recipe_hash: str) -> RecipeCode:
     if recipe_of(model).hash == recipe_hash:
         return RecipeCode(examples=model.examples, features=model.features)
     past = _past_module(model, recipe_hash)
-    frozen = recipe_of(past_model(model, past))
-    if frozen.hash != recipe_hash:
-        raise RecipeMissing(f"{past.__file__} was edited: it holds recipe {frozen.hash}. Restore it, or `make freeze`.")
+    held = _frozen_hash(model, past)
+    if held != recipe_hash:
+        raise RecipeMissing(f"{past.__file__} was edited: it holds recipe {held}. Restore it, or `make freeze`.")
     return RecipeCode(examples=past.examples, features=past.features)
+
+
+@cache
+def _frozen_hash(model: Model, past: ModuleType) -> str:
+    """The hash of a frozen recipe, by the parameters on record: another process or library may show others."""
+    frozen, recorded = past_model(model, past), vars(past).get(RECORDED)
+    if recorded is None:
+        return recipe_of(frozen).hash
+    return _digest(_Collector(frozen).collect(), dict(sorted(recorded.items())))
+
+
+def frozen_text(model: Model, source: str, parameters: dict[str, str]) -> str:
+    """The file that keeps a recipe on record."""
+    said = f'"""Superseded recipe of {model.name}, still in force somewhere. Written by `make freeze`."""'
+    return f"{said}\n\n{source}\n{RECORDED} = {pformat(parameters, width=100)}\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frozen:
+    """Where a superseded recipe's code stands: ``module`` holds what an artifact names of the fleet's ``package``."""
+
+    package: str
+    module: str
+
+
+def frozen_of(model: Model, recipe_hash: str) -> Frozen | None:
+    """Where to take the functions and classes of the fleet from that a version of this recipe has in its artifact.
+
+    None where that is today's tree, or where the model trusts no type of its fleet. Raises
+    RecipeMissing, naming the fix.
+    """
+    package = fleet_package(model)
+    is_own = any(name.startswith(f"{package}.") for name in model.trusted)
+    if not is_own or recipe_of(model).hash == recipe_hash:
+        return None
+    return Frozen(package=package, module=code_of(model, recipe_hash).examples.__module__)
+
+
+def deployed_model(package: str, name: str) -> Model | None:
+    """The spec of a model in a fleet's package as it is deployed here; None where there is none."""
+    try:
+        path = importlib.import_module(package).__path__
+    except ModuleNotFoundError:
+        return None
+    modules = [info.name for info in pkgutil.iter_modules(path) if not info.name.startswith("_")]
+    specs = [vars(importlib.import_module(f"{package}.{module}")).values() for module in modules]
+    found = (spec for values in specs for spec in values if isinstance(spec, Model) and spec.name == name)
+    return next(found, None)
 
 
 def past_model(model: Model, past: ModuleType) -> Model:
@@ -85,7 +173,8 @@ def _past_module(model: Model, recipe_hash: str) -> ModuleType:
     except ModuleNotFoundError as error:
         raise RecipeMissing(
             f"Model {model.name} was edited while a version of recipe {recipe_hash[:16]} is still in force, and the tree "
-            f"has no {name.replace('.', '/')}.py. Run `make freeze` and deploy the file."
+            f"has no {name.replace('.', '/')}.py. Run `make freeze` and deploy the file. Where nobody edited it, a library "
+            "has changed, or its estimator's parameters hold the order of a set: `make check-models` tells."
         ) from error
 
 
@@ -225,16 +314,16 @@ class _Collector:
         return module is not None and (module == self.package or module.startswith(f"{self.package}."))
 
     def _is_followed(self, module: str | None) -> bool:
-        return module is not None and (self._in_fleet(module) or _is_deployed(module.partition(".")[0]))
+        return module is not None and (self._in_fleet(module) or is_deployed(module.partition(".")[0]))
 
     def _refuse(self, what: str, fix: str) -> None:
         raise SpecError([Fault(where=self.model.where, what=f"the recipe cannot be read: {what}", fix=fix)])
 
 
 @cache
-def _is_deployed(package: str) -> bool:
+def is_deployed(package: str) -> bool:
     """Whether a package is part of the deployed tree: no library that is installed, and not Perennial itself."""
-    if package == __package__ or package in sys.stdlib_module_names:
+    if package in ("", __package__) or package in sys.stdlib_module_names:
         return False
     loaded = sys.modules.get(package)
     spec = loaded.__spec__ if loaded is not None else importlib.util.find_spec(package)

@@ -12,6 +12,7 @@ from fastapi import Depends, FastAPI, HTTPException, Path, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.security.utils import get_authorization_scheme_param
 
+from perennial.claims import PATH_SEGMENT
 from perennial.errors import ObjectMissing
 from perennial.pages import index_key, page_key
 from perennial_airflow.border import PAGES, store
@@ -25,8 +26,8 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 Source = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-Country = Annotated[str, Path(pattern=r"^[^./\\][^/\\]*$")]
-Seq = Annotated[int, Path(gt=0)]
+Country = Annotated[str, Path(pattern=f"^{PATH_SEGMENT.pattern}$")]
+Seq = Annotated[int, Path(gt=0, lt=2**63)]
 
 
 class LoginNeeded(Exception):

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from perennial.resources import MailRelay, Resources
     from perennial.shell.store import Store
     from perennial.steps.plan import Request
+    from perennial.steps.report import Scheduler
 
 DATABASE = "perennial_db"
 STORE = "perennial_store"
 MAIL = "perennial_mail"
 PAGES = "/perennial/data-docs"
+FAILURE = "failure"  # the XCom that says what a task has failed with
+ACTIVE = ("queued", "running")  # states of a run that is not over
 
 
 @contextmanager
@@ -35,6 +38,24 @@ def task_states() -> Iterator[None]:
         raise AirflowSkipException(str(error)) from error
     except Refused as error:
         raise AirflowFailException(str(error)) from error
+
+
+@contextmanager
+def leaving_reason(task: Any) -> Iterator[None]:
+    """Leave the own sentence of what fails here to later tasks of the run: ``reason_left``."""
+    try:
+        yield
+    except Exception as error:
+        from perennial.failures import text_of
+
+        told = error.__cause__ if isinstance(error, AirflowFailException) else error
+        task.xcom_push(key=FAILURE, value=text_of(told or error))
+        raise
+
+
+def reason_left(task: Any, task_id: str) -> str:
+    """What a task of the same run has failed with, empty where it has not, or could not say."""
+    return task.xcom_pull(task_ids=task_id, key=FAILURE) or ""
 
 
 @cache
@@ -116,6 +137,20 @@ def run_url(dag_id: str, run_id: str) -> str:
     """Airflow's page of a run, empty where Airflow does not know its own address."""
     base = conf.get("api", "base_url", fallback="") or ""
     return f"{base.rstrip('/')}/dags/{dag_id}/runs/{quote(run_id)}" if base else ""
+
+
+def scheduler_of(fleet: str, task: Any) -> "Scheduler":
+    """What Airflow knows of a fleet's runs, as far as a running task can ask. Runs that are not Airflow's are never over."""
+    from perennial.steps.report import Scheduler
+
+    dag_id, prefix = f"retrain_{fleet}", f"{fleet}/"
+
+    def is_over(run_id: str) -> bool:
+        if not run_id.startswith(prefix):
+            return False
+        return bool(task.get_dr_count(dag_id, run_ids=[run_id.removeprefix(prefix)], states=list(ACTIVE)) == 0)
+
+    return Scheduler(page=lambda run_id: run_url(dag_id, run_id.removeprefix(prefix)), is_over=is_over)
 
 
 def _connection(name: str) -> Any:

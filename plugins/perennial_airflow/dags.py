@@ -8,7 +8,16 @@ from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, P
 from perennial.catalog import FleetSpecs
 from perennial.decision import ACTIONS
 from perennial.spec import UNKNOWN_COUNTRY, Source
-from perennial_airflow.border import catalog, decision_of, request_of, run_url, stepping, task_states
+from perennial_airflow.border import (
+    catalog,
+    decision_of,
+    leaving_reason,
+    reason_left,
+    request_of,
+    scheduler_of,
+    stepping,
+    task_states,
+)
 from perennial_airflow.links import DataDocsLink
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -131,12 +140,13 @@ def retrain_dag(specs: FleetSpecs, doc: str) -> DAG:
     )  # fmt: skip
     def retrain() -> None:
         @task(**SHORT)
-        def plan(params: dict[str, Any], run_id: str, dag_run: Any) -> list[dict[str, int]]:
+        def plan(params: dict[str, Any], run_id: str, dag_run: Any, ti: Any) -> list[dict[str, int]]:
             """Write down which cells are due; one worker for each that is returned."""
             from perennial.steps.plan import plan as step
 
-            request = request_of(params, dag_run)
-            made = stepping(step, catalog(), fleet.name, _run_of(fleet.name, run_id), request)
+            with leaving_reason(ti):
+                request = request_of(params, dag_run)
+                made = stepping(step, catalog(), fleet.name, _run_of(fleet.name, run_id), request)
             return [{"worker": number + 1} for number in range(made.workers)]
 
         @task(map_index_template="worker {{ task.op_kwargs['worker'] }}", **CELLS)
@@ -153,13 +163,13 @@ def retrain_dag(specs: FleetSpecs, doc: str) -> DAG:
 
             return stepping(step, catalog(), fleet.name)  # type: ignore[no-any-return]
 
-        @task(trigger_rule="all_done", retries=0, **LONG)  # mail relays may be slow, and it is not tried again
-        def report(run_id: str) -> dict[str, int]:
+        @task(trigger_rule="all_done", **SHORT)
+        def report(run_id: str, ti: Any) -> dict[str, int]:
             """Say what the run came to and tell the owners; fails when more cells failed than the fleet allows."""
             from perennial.steps.report import report as step
 
-            url = run_url(f"retrain_{fleet.name}", run_id)
-            return stepping(step, catalog(), _run_of(fleet.name, run_id), url)  # type: ignore[no-any-return]
+            asked = (_run_of(fleet.name, run_id), scheduler_of(fleet.name, ti), reason_left(ti, "plan"))
+            return stepping(step, catalog(), *asked)  # type: ignore[no-any-return]
 
         trained = train.expand_kwargs(plan())  # type: ignore[arg-type]
         trained >> [announce(), report()]  # type: ignore[call-arg]
@@ -168,7 +178,7 @@ def retrain_dag(specs: FleetSpecs, doc: str) -> DAG:
 
 
 def maintain_dag(doc: str) -> DAG:
-    """clean_history, expire_data_docs and repair_pointers, beside each other."""
+    """clean_history, expire_data_docs, and check_champions before repair_pointers."""
 
     @dag(
         dag_id="maintain", schedule=CronTriggerTimetable("0 3 * * *", timezone="UTC"), start_date=START, catchup=False,
@@ -195,16 +205,23 @@ def maintain_dag(doc: str) -> DAG:
 
             return stepping(step, list(catalog().sources), params["docs_days"])  # type: ignore[no-any-return]
 
-        @task(**LONG)
+        @task(trigger_rule="all_done", **LONG)
         def repair_pointers() -> int:
             """Bring every pointer into step with its cell's last release."""
-            from perennial.steps.report import repair_pointers as step
+            from perennial.steps.pointers import repair_pointers as step
+
+            return stepping(step, catalog())  # type: ignore[no-any-return]
+
+        @task(**LONG)
+        def check_champions() -> dict[str, int]:
+            """Load every champion; where one is lost a former one takes over, and its owner is told."""
+            from perennial.steps.succession import check_champions as step
 
             return stepping(step, catalog())  # type: ignore[no-any-return]
 
         clean_history()  # type: ignore[call-arg]
         expire_data_docs()  # type: ignore[call-arg]
-        repair_pointers()
+        check_champions() >> repair_pointers()  # type: ignore[operator]
 
     return maintain()
 

@@ -19,7 +19,7 @@ import psycopg2
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from world import TABLE, World
+from dag_world import TABLE, World
 
 from perennial.catalog import load_catalog
 from perennial.shell.database import migrate

@@ -99,6 +99,8 @@ def test_whoever_may_not_see_the_sources_dag_may_not_see_its_pages(documented, c
         "sightings/GB/2.html", "sightings/FR/1.html", "sightings/GB/1.json", "sightings/GB/0.html", "sightings/GB/01x.html",
         "sightings/..%2F..%2Flake/1.html", "sightings/%2e%2e/1.html", "..%2Flake/GB/1.html", "no_source/index.html",
         "sightings/GB/..%2f..%2findex.html", "openapi.json", "docs",
+        "sightings/%00/1.html", "sightings/G%00B/1.html", "sightings/GB%0A/1.html", "sightings/%ff/1.html", "%00/index.html",
+        f"sightings/{'G' * 300}/1.html", f"sightings/GB/{'1' * 300}.html",
     ],
 )  # fmt: skip
 def test_there_is_nothing_else_to_read(documented, client, vera, path):

@@ -125,6 +125,40 @@ def test_within_the_failure_limit_a_failing_cell_leaves_the_run_green(two_countr
     assert set(two_countries.outcomes().values()) == {"failed"}
 
 
+ABANDONED = """
+INSERT INTO perennial.runs (id, fleet, requested, as_of) VALUES ('zoo/gone', 'zoo', '{"dry_run": false}', '{}'),
+                                                                ('try/weight/GB/1', 'zoo', '{"dry_run": true}', '{}');
+INSERT INTO perennial.outcomes (run_id, model, country, source, cost) VALUES ('zoo/gone', 'weight', 'GB', 'sightings', 1)
+"""
+
+
+def test_a_run_that_airflow_does_not_know_any_more_is_closed_by_the_next_report(two_countries):
+    two_countries.execute(two_countries.perennial, ABANDONED)
+    assert two_countries.retrain()[0] == "success"
+    left = "SELECT id FROM perennial.runs WHERE finished_at IS NULL"
+    assert two_countries.execute(two_countries.perennial, left) == [("try/weight/GB/1",)]
+    how = "SELECT state, reason FROM perennial.outcomes WHERE run_id = 'zoo/gone'"
+    ((state, reason),) = two_countries.execute(two_countries.perennial, how)
+    assert (state, reason.startswith("Its run is over")) == ("failed", True)
+
+
+def test_a_run_that_airflow_is_at_is_not_over(two_countries):
+    two_countries.patch.setattr("perennial_airflow.dags.scheduler_of", asked := Asked())
+    two_countries.retrain()
+    assert asked.answers == [False, True]
+
+
+class Asked:
+    """Asks whether the run of the task is over, and one that is not there."""
+
+    def __call__(self, fleet, task):
+        from perennial_airflow.border import scheduler_of
+
+        scheduler = scheduler_of(fleet, task)
+        self.answers = [scheduler.is_over(f"{fleet}/{run_id}") for run_id in (task.run_id, "gone")]
+        return scheduler
+
+
 def broken(examples):
     raise ValueError("no features today")
 
@@ -160,7 +194,7 @@ def test_a_plan_that_fails_is_tried_again_and_then_fails_the_run(world):
     state, tasks = world.retrain()
     assert state == "failed"
     assert (tasks["plan"], tasks["train"], tasks["report"]) == ("failed", "upstream_failed", "failed")
-    assert (world.tries["plan"], world.tries["report"]) == (2, 1)
+    assert (world.tries["plan"], world.tries["report"]) == (2, 2)
 
 
 def test_a_missing_connection_fails_without_a_retry_and_is_named(world, capsys):
@@ -170,14 +204,21 @@ def test_a_missing_connection_fails_without_a_retry_and_is_named(world, capsys):
     assert "Airflow has no connection perennial_store" in capsys.readouterr().out
 
 
-def test_a_request_outside_the_matrix_fails_the_plan_without_a_retry(world, capsys):
+def test_a_request_outside_the_matrix_fails_the_plan_without_a_retry(world, maildir, capsys):
+    owner = Owner("keepers", alerts=("mailto://keepers@example.com",))
+    specs = world.fleet
+    fleet = replace(specs.fleet, owner=owner)
+    world.catalog = replace(world.catalog, fleets={"zoo": replace(specs, fleet=fleet)})
     weight = world.fleet.models["weight"]
     models = {"weight": weight, "height": replace(weight, name="height", countries=("FR",))}
     world.catalog = replace(world.catalog, fleets={"zoo": replace(world.fleet, models=models)})
     state, tasks = world.retrain(models=["height"], countries=["GB"])
     assert (state, tasks["plan"], tasks["report"]) == ("failed", "failed", "failed")
     assert world.tries["plan"] == 1
-    assert "None of these models has any of these countries in fleet zoo" in capsys.readouterr().out
+    why = "RequestError: None of these models has any of these countries in fleet zoo."
+    assert f"its plan task failed. {why}" in capsys.readouterr().out
+    (letter,) = maildir.values()
+    assert f"Why:\n- {why}" in letter.get_payload(decode=True).decode()
 
 
 @pytest.mark.parametrize("conf", [{"countries": ["XX"]}, {"models": ["nothing"]}, {"countries": "GB"}, {"force": "yes"}])

@@ -17,10 +17,9 @@ sys.path.insert(0, str(DEPLOYED))
 models.__path__.append(str(DEPLOYED / "models"))
 sources.__path__.append(str(DEPLOYED / "sources"))
 
+from killed_world import SIGHTINGS, World, tree  # noqa: E402
 from kills import Kill, keep, table  # noqa: E402 - the fleet of these tests is on its path only now
-from world import SIGHTINGS, World, tree  # noqa: E402
 
-from embedded.components import _any_free_port  # noqa: E402
 from embedded.running import Stack  # noqa: E402
 
 KILLS: list[Kill] = []
@@ -35,7 +34,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     repo = tree(HERE.parents[1], DEPLOYED, HERE.parent / "specs", folder)
     world = World(Stack(tmp_path_factory.mktemp("state"), repo), kills=KILLS)
     try:
-        world.stack.start(print, port=_any_free_port())  # another stack may be starting at this moment
+        world.stack.start(print)
         with world.session("shop") as cursor:
             cursor.execute(SIGHTINGS)
         world.see(60)

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import psutil
 import pytest
 from faulty import patient
+from killed_world import World, family, is_alive, kill, wait_until
 from rich.console import Console
 from toy_models.zoo import _waiting
-from world import World, family, is_alive, kill, wait_until
 
 from embedded import replay
 from embedded.errors import ChildFailed, EmbeddedError, PostgresFailed

@@ -4,7 +4,6 @@ import itertools
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import psycopg2
 import pytest
 from moto.server import ThreadedMotoServer
 from psycopg2.extras import execute_values
-from toolbox import CREDENTIALS, TABLE, execute, write_keys
+from toolbox import CREDENTIALS, DAY, START, TABLE, execute, write_keys
 
 from embedded.postgres import Postgres
 from perennial.catalog import Catalog, load_catalog
@@ -28,8 +27,6 @@ from perennial.steps.train import train
 from scratch import server_folder
 
 NUMBERS = itertools.count()
-DAY = timedelta(days=1)
-START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="session")

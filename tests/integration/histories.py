@@ -13,8 +13,7 @@ from typing import Any
 import pandas as pd
 import psycopg2
 from psycopg2.extensions import connection as Connection
-
-from conftest import START
+from toolbox import START
 
 COUNTRIES = ("Britain", "France", "Germany")
 MAX_OPEN = 4

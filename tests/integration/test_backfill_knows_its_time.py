@@ -1,9 +1,8 @@
 """A backfill reads what was known at its time; and a snapshot is looked up in one piece."""
 
 import pytest
-from toolbox import GB, champion, cycle, execute, predict, reader
+from toolbox import DAY, GB, START, champion, cycle, execute, predict, reader
 
-from conftest import DAY, START
 from perennial.errors import StoreError
 from perennial.shell.lake import Reader
 from perennial.steps import material

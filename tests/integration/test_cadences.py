@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from toolbox import GB, cycle, edit_gate, releases
+from toolbox import GB, START, cycle, edit_gate, releases
 
 from perennial.errors import RequestError
 from perennial.spec import Cadence, Days
@@ -156,6 +156,4 @@ def test_a_moment_without_a_zone_is_utc():
 
 
 def zoo_day(number):
-    from conftest import START
-
     return START + number * DAY

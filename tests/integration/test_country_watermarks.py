@@ -2,9 +2,8 @@
 
 import pandas as pd
 import pytest
-from toolbox import add_model, execute
+from toolbox import DAY, START, add_model, execute
 
-from conftest import DAY, START
 from perennial import Cadence, Gate
 from perennial.cell import Cell
 from perennial.steps import ingest, validate

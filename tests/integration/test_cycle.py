@@ -2,7 +2,9 @@
 
 import pytest
 
+from perennial.decision import Decision
 from perennial.errors import FleetFailed, NothingToDo
+from perennial.steps.quarantine import carry_out
 
 
 def test_first_cycle_publishes_the_first_models(zoo):
@@ -54,6 +56,30 @@ def test_a_failing_cell_fails_alone_and_the_report_names_it(zoo):
     zoo.train(run_id)
     from perennial.steps.report import report
 
-    with pytest.raises(FleetFailed, match=r"weight/FR: StoreError: .* is not what the ledger recorded"):
+    with pytest.raises(FleetFailed, match=r"weight/FR: StoreError: .* is not what the ledger recorded") as failed:
         report(zoo.resources, zoo.catalog, run_id)
+    form = "trigger quarantine_sightings with action retract, country FR, batch 1, and after that extract again."
+    assert "It holds batch sightings/FR 1. Restore it from a backup of the store" in str(failed.value)
+    assert form in str(failed.value)
     assert zoo.outcomes(run_id)["weight/GB"].state == "published"
+
+
+def failing(zoo):
+    """Outcomes of a run that has failed."""
+    run_id = zoo.plan()
+    zoo.train(run_id)
+    return zoo.outcomes(run_id)
+
+
+def test_a_lost_batch_is_named_as_the_quarantines_form_asks_for_it_and_that_heals_it(zoo):
+    zoo.see("Britain", range(0, 60))
+    zoo.ingest()
+    zoo.resources.store.delete(zoo.sql("SELECT object_key FROM batches")[0].object_key)
+    reason = failing(zoo)["weight/GB"].reason
+    assert reason.startswith("ObjectMissing: ")
+    assert "with action retract, country GB, batch 1, and after that extract again." in reason
+    source = zoo.catalog.source("sightings")
+    for action in ("retract", "extract again"):
+        asked = Decision(action=action, country="GB", seq=1, person="Ada", reason="Lost.")
+        carry_out(zoo.resources, source, asked)
+    assert zoo.retrain()["weight/GB"].state == "published"

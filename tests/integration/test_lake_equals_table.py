@@ -12,9 +12,8 @@ import pandas as pd
 import pytest
 from histories import TABLE, UNREADABLE, Writers, committed, in_process, killed_at, revisions
 from replicas import replicated
-from toolbox import execute
+from toolbox import START, execute
 
-from conftest import START
 from perennial.core.snapshots import latest_revisions
 from perennial.errors import NothingToDo, RequestError
 from perennial.shell import lake

@@ -23,10 +23,8 @@ MODELS, COUNTRIES = ["model_03", "model_04"], ["C03", "C04", "C05"]
 FILES = 5  # new ones in each run, beside the one that comes again
 FEW = 60  # rows that a past ten times as long may add: held batches are listed, and there are more of them
 BIG = (
-    "announcements", "attempts", "batch_days", "batch_decisions", "batches", "compactions", "files", "key_filters", "messages",
-    "outcomes", "releases", "snapshots", "splits", "verdicts", "versions", "watermarks",
-    "announcements", "attempts", "batch_decisions", "batches", "messages", "outcomes", "releases", "snapshots", "splits",
-    "verdicts", "versions", "key_places",
+    "announcements", "attempts", "batch_days", "batch_decisions", "batches", "compactions", "files", "key_filters",
+    "key_places", "messages", "outcomes", "releases", "snapshots", "splits", "verdicts", "versions", "watermarks",
 )  # fmt: skip
 MAY_READ_MORE = {
     "accepted_batches": "a model in hindsight looks at every batch of a country, by hand",
@@ -85,6 +83,8 @@ FACTS = {
     "names": ["again.csv", "new/7-1.csv", "unknown.csv"], "stamps": ["anew", "stamp-7", "new"],
     "key_types": "id int64", "filter": b"0000", "seqs": [7, 999], "uppers": [NOW - timedelta(minutes=30)], "older_at": NOW,
     "older_key": None, "older_sha256": None, "hashes": [1, 2], "made_of": "m", "places": [1, 2],
+    "left_out": Json({}), "longest": HOUR,
+    "as_first": False, "criteria": "c", "is_acquitted": False, "beyond": 0, "is_copy": False, "follows": "s",
 }  # fmt: skip
 OWN = {
     "add_run": {"as_of": Json({})}, "announce": {"asset": "past released"},

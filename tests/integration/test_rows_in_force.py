@@ -6,9 +6,8 @@ from datetime import timedelta
 import pyarrow as pa
 import pytest
 from psycopg2.extras import Json
-from toolbox import edit_source, execute
+from toolbox import DAY, START, edit_source, execute
 
-from conftest import DAY, START
 from perennial import Column
 from perennial.errors import RegistryError
 from perennial.shell.key_hashes import key_hashes

@@ -1,6 +1,7 @@
 """Rule 10: every planned cell of a run ends in exactly one outcome, and sick cells leave healthy ones alone."""
 
 import os
+import re
 import signal
 import time
 from dataclasses import replace
@@ -8,7 +9,7 @@ from dataclasses import replace
 import pytest
 from psycopg2 import errors
 from toolbox import GB, add_model, attempt, cycle, held_lock, releases, states, workers
-from toy_models.zoo import _failing, _killing, _sleeping
+from toy_models.zoo import _failing, _killing, _sleeping, _talking
 
 from perennial.catalog import RefusedSpec
 from perennial.cell import Cell
@@ -17,7 +18,7 @@ from perennial.shell import store as stores
 from perennial.spec import Seconds
 from perennial.steps import cell as cell_step
 from perennial.steps import train as train_step
-from perennial.steps import verifier
+from perennial.steps import verifier, waiting
 from perennial.steps.report import report
 
 
@@ -77,9 +78,24 @@ def test_a_cell_that_raises_is_tried_as_often_as_its_spec_says(fed):
     add_model(fed, "height", estimator=_failing.estimator, attempts=3, countries=("GB",))
     run_id = fed.plan()
     fed.train(run_id)
-    assert fed.outcomes(run_id)["height/GB"].reason == "ValueError: this recipe is broken"
+    reason = fed.outcomes(run_id)["height/GB"].reason
+    assert re.fullmatch(r"ValueError: this recipe is broken in Failing.fit, specs/toy_models/zoo/_sick.py:\d+", reason)
     assert attempts(fed) == {"height/GB": 3, "weight/DE": 1, "weight/FR": 1, "weight/GB": 1}
     assert list(states(fed, run_id).values()).count("published") == 3
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "a\udc80b", "ab" * 10_000_000], ids=["NUL", "half a character", "20 MB"])
+def test_what_an_error_says_is_stored_whatever_it_is(fed, monkeypatch, text):
+    monkeypatch.setattr(_talking.Talking, "TEXT", text)
+    fed.edit(estimator=_talking.estimator, attempts=1)
+    run_id = fed.plan(countries=("GB",))
+    assert fed.train(run_id) == {"failed": 1}
+    outcome, (tried,) = fed.outcomes(run_id)["weight/GB"], fed.sql("SELECT * FROM attempts")
+    assert outcome.reason.startswith("ValueError: a")
+    assert " in Talking.fit, specs/toy_models/zoo/_sick.py:" in outcome.reason
+    assert max(len(outcome.reason), len(tried.error) // 5) < 5_000
+    assert tried.error.startswith("Traceback")
+    assert tried.finished_at is not None
 
 
 def test_a_refusal_is_not_tried_again(fed):
@@ -94,7 +110,10 @@ def test_a_cell_beyond_its_time_limit_fails_alone(fed):
     add_model(fed, "height", estimator=_sleeping.estimator, time_limit=Seconds(1), attempts=1, countries=("GB",))
     run_id = fed.plan()
     fed.train(run_id)
-    assert fed.outcomes(run_id)["height/GB"].reason == "CellTimeout: height/GB met its time limit of 0:00:01."
+    reason = fed.outcomes(run_id)["height/GB"].reason
+    assert reason.startswith(
+        "CellTimeout: height/GB met its time limit of 0:00:01 in Sleeping.fit, specs/toy_models/zoo/_sick.py:"
+    )
     assert states(fed, run_id)["weight/GB"] == "published"
 
 
@@ -227,6 +246,41 @@ def test_a_worker_waits_for_a_cell_that_another_worker_of_its_run_holds(fed):
     assert states(fed, run_id) == {"weight/GB": "published"}
 
 
+def test_a_lock_that_nobody_trains_under_is_named_and_given_up(fed, monkeypatch, caplog):
+    monkeypatch.setattr(waiting, "LOOK_SECONDS", 0.5)
+    monkeypatch.setattr(waiting, "PATIENCE_SECONDS", 2)
+    run_id = fed.plan()
+    session = held_lock(fed)
+    with session.cursor() as cursor:
+        cursor.execute("SET application_name = 'psql'")
+    assert fed.train(run_id) == {"published": 2}
+    outcome = fed.outcomes(run_id)["weight/GB"]
+    who = f"process {session.get_backend_pid()}, user postgres, application psql, from the server"
+    assert outcome.state == "failed"
+    assert f"is held by a session of the database that trains nothing: {who}" in outcome.reason
+    assert "itself, connected since 20" in outcome.reason
+    said = [record.getMessage() for record in caplog.records if record.name == waiting.__name__]
+    assert 2 <= len(said) <= 4
+    assert all(who in each for each in said)
+    session.close()
+    assert fed.retrain(force=True)["weight/GB"].state == "published"
+
+
+def test_who_trains_is_waited_for_however_long_it_takes(fed, monkeypatch):
+    monkeypatch.setattr(waiting, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(waiting, "PATIENCE_SECONDS", 1)
+    run_id = fed.plan(countries=("GB",))
+    attempt(fed, run_id, 1)
+    session = held_lock(fed)
+    worker = workers_in_background(fed, run_id)
+    time.sleep(3)
+    assert (worker.is_alive(), states(fed, run_id)) == (True, {"weight/GB": "pending"})
+    fed.sql("UPDATE attempts SET started_at = started_at - interval '30 days'")
+    worker.join(30)
+    assert states(fed, run_id) == {"weight/GB": "failed"}
+    session.close()
+
+
 def workers_in_background(zoo, run_id):
     import multiprocessing
 
@@ -325,9 +379,36 @@ def test_a_training_that_outlives_the_report_cannot_release(fed, monkeypatch):
         return commit(*given)
 
     monkeypatch.setattr(cell_step, "commit_artifact", slow)
-    with pytest.raises(RegistryError, match="weight/GB is not, or no longer, to be decided in run"):
-        fed.train(run_id)
+    assert fed.train(run_id) == {}
+    assert "weight/GB is not, or no longer, to be decided in run" in fed.sql("SELECT error FROM attempts")[0].error
     assert (states(fed, run_id), releases(fed)) == ({"weight/GB": "failed"}, [])
+
+
+def test_a_statement_that_the_registry_refuses_is_its_cells_error_alone(fed, monkeypatch):
+    move = cell_step.publish
+
+    def publish(database, cell, *, verdict, **given):
+        return move(database, cell, verdict=-1 if cell.country == "DE" else verdict, **given)
+
+    monkeypatch.setattr(cell_step, "publish", publish)
+    run_id = fed.plan()
+    assert fed.train(run_id) == {"failed": 1, "published": 2}
+    assert "The release of weight/DE was refused by the database" in fed.outcomes(run_id)["weight/DE"].reason
+    assert attempts(fed) == {"weight/DE": 2, "weight/FR": 1, "weight/GB": 1}
+
+
+def test_a_query_that_does_not_fit_the_registry_is_its_cells_error_alone(fed, monkeypatch):
+    record = cell_step.run
+
+    def write(database, query, **values):
+        if query == "add_snapshot" and values["country"] == "DE":
+            values["country"] = object()
+        return record(database, query, **values)
+
+    monkeypatch.setattr(cell_step, "run", write)
+    run_id = fed.plan()
+    assert fed.train(run_id) == {"failed": 1, "published": 2}
+    assert "can't adapt type" in fed.outcomes(run_id)["weight/DE"].reason
 
 
 def test_the_database_refuses_an_outcome_that_denies_a_release(fed):

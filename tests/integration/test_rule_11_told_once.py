@@ -21,7 +21,7 @@ from perennial.resources import MailRelay
 from perennial.shell import delivery
 from perennial.steps import report as report_step
 from perennial.steps import tell as tell_step
-from perennial.steps.report import report
+from perennial.steps.report import Scheduler, report
 
 KEEPERS = Owner("keepers", alerts=("mailto://keepers@example.com",))
 PAUSES = tell_step.PAUSES_SECONDS
@@ -97,7 +97,7 @@ def trained(zoo, **request):
 
 
 def tell_all(zoo, run_id):
-    return report(zoo.resources, zoo.catalog, run_id, URL)
+    return report(zoo.resources, zoo.catalog, run_id, Scheduler(page=lambda run: URL))
 
 
 def messages(zoo):
@@ -136,7 +136,7 @@ def test_cells_that_failed_for_one_cause_are_one_line(fed, post):
         tell_all(fed, trained(fed))
     ((_, subject, text),) = post.letters
     assert subject == "[zoo] 3 of 3 cells failed"
-    assert "- weight: DE, FR, GB (3 cells): ValueError: this recipe is broken" in text.splitlines()
+    assert "- weight: DE, FR, GB (3 cells): ValueError: this recipe is broken in Failing.fit, specs/" in text
 
 
 def test_a_run_without_a_plan_is_told_to_the_fleets_owner_and_has_failed(fed, post):

@@ -9,9 +9,8 @@ import psycopg2
 import pytest
 from psycopg2 import errors
 from psycopg2.extensions import make_dsn
-from toolbox import cycle, edit_source, execute, is_landed_exactly_once, landed_changes, predict, reader
+from toolbox import DAY, START, cycle, edit_source, execute, is_landed_exactly_once, landed_changes, predict, reader
 
-from conftest import DAY, START
 from perennial.errors import NothingToDo, RegistryError, SourceError, SourceMismatch
 from perennial.shell import postgres_source
 from perennial.spec import Column, Seconds

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 from psycopg2 import errors
-from toolbox import cycle, edit_gate, edit_source, execute, landed_changes, seen_changes
+from toolbox import DAY, START, cycle, edit_gate, edit_source, execute, landed_changes, seen_changes
 
-from conftest import DAY, START
 from perennial.decision import Decision
 from perennial.errors import NothingToDo, RequestError
 from perennial.shell.database import connect

@@ -7,11 +7,11 @@ from toolbox import GB, cycle, reader, releases
 
 from perennial.errors import NothingToDo
 from perennial.shell.database import migrate
-from perennial.steps import ingest, validate
-from perennial.steps import report as report_step
+from perennial.steps import ingest, pointers, validate
 from perennial.steps.manifests import pointer_key
 from perennial.steps.plan import Request, plan
-from perennial.steps.report import announce, repair_pointers, report
+from perennial.steps.pointers import repair_pointers
+from perennial.steps.report import announce, report
 
 TABLES = ("cursors", "batches", "snapshots", "recipes", "versions", "verdicts", "releases", "runs", "outcomes", "attempts")
 
@@ -131,14 +131,14 @@ def test_a_pointer_that_is_damaged_later_is_repaired_by_the_daily_look_at_all(en
 
 def test_a_pointer_is_not_set_back_when_a_release_is_made_during_its_repair(ended, monkeypatch):
     (ended.resources.store.root / pointer_key(GB)).unlink()
-    write = report_step.write_pointer
+    write = pointers.put_pointer
 
     def slow(*given):
-        monkeypatch.setattr(report_step, "write_pointer", write)
+        monkeypatch.setattr(pointers, "put_pointer", write)
         cycle(ended, range(60, 90))
         write(*given)
 
-    monkeypatch.setattr(report_step, "write_pointer", slow)
+    monkeypatch.setattr(pointers, "put_pointer", slow)
     repair_pointers(ended.resources, ended.catalog)
     assert (len(releases(ended)), reader(ended).load(*GB).seq) == (2, 2)
 

@@ -1,6 +1,7 @@
 """Hourly and quarter-hourly cycles over the shop's real lines: what is due, what is inconclusive, what is skipped and why."""
 
 import itertools
+import re
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -26,6 +27,8 @@ COUNTRIES = {"United Kingdom": "GB", "Germany": "DE", "Netherlands": "NL"}
 HISTORY = datetime(2011, 10, 24, tzinfo=UTC)
 EVENING = datetime(2011, 11, 23, 21, tzinfo=UTC)
 AFTERNOON = datetime(2011, 11, 24, 15, tzinfo=UTC)
+LEAST = 100  # new rows that make a price cell due
+TOO_FEW = re.compile(r"Not due: (\d+) rows since the last verdict, (\d+) more are needed\.")
 
 
 @dataclass
@@ -50,6 +53,16 @@ class Shop:
         train(self.resources, self.catalog, run_id)
         report(self.resources, self.catalog, run_id)
         return {row.country: row for row in self.ask("outcomes_of", run_id=run_id)}
+
+    def written(self, after: datetime, before: datetime) -> int:
+        """How many of the United Kingdom's lines the shop wrote between two moments, without either."""
+        with closing(psycopg2.connect(self.dsn)) as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(DISTINCT line_id) FROM order_lines "
+                "WHERE country = 'United Kingdom' AND invoice_date > %s AND invoice_date < %s",
+                (after, before),
+            )
+            return int(cursor.fetchone()[0])
 
     def ask(self, query: str, **parameters: Any) -> list[Any]:
         with closing(connect(self.resources.database)) as database:
@@ -99,41 +112,45 @@ def shop(postgres, keys, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cycles(shop):
-    """A day by the hour until noon, then by the quarter of an hour: the outcomes of each cycle that had rows."""
+    """A day by the hour until noon, then by the quarter of an hour: the outcomes of each cycle that had rows, by its moment."""
     hours = list(retail.steps(EVENING, "hour"))
     quarters = retail.steps(datetime(2011, 11, 24, 12, tzinfo=UTC), "quarter")
     moments = [*(hour for hour in hours if hour.day == 24 and hour.hour <= 12), *quarters]
-    return [made for moment in moments if EVENING < moment < AFTERNOON and (made := shop.cycle(moment))]
+    return {moment: made for moment in moments if EVENING < moment < AFTERNOON and (made := shop.cycle(moment))}
 
 
 def reasons(cycles, country):
-    return [made[country].reason for made in cycles if country in made]
+    return [made[country].reason for made in cycles.values() if country in made]
 
 
 def test_cycles_without_a_row_do_not_happen_and_all_others_end(cycles):
     assert 10 < len(cycles) < 20
-    assert {row.state for made in cycles for row in made.values()} <= {"published", "inconclusive", "skipped", "kept"}
+    assert {row.state for made in cycles.values() for row in made.values()} <= {"published", "inconclusive", "skipped", "kept"}
 
 
 def test_the_busy_country_moves_several_times_a_day_whenever_enough_new_rows_have_come(shop, cycles):
-    states = Counter(made["GB"].state for made in cycles if "GB" in made)
+    states = Counter(made["GB"].state for made in cycles.values() if "GB" in made)
     assert states["published"] >= 3
     assert states["skipped"] >= 3
-    assert all(reason.startswith("Not due: ") for reason in reasons(cycles, "GB") if "Not due" in reason)
     verdicts = shop.sql("SELECT window_end FROM verdicts WHERE country = 'GB' ORDER BY id")
     assert len(set(verdicts)) == len(verdicts), "the same question was asked twice"
 
 
 def test_each_verdict_has_seen_at_least_the_rows_that_make_a_cell_due(shop, cycles):
     asked = shop.sql("SELECT window_end FROM verdicts WHERE country = 'GB' ORDER BY id")
-    with closing(psycopg2.connect(shop.dsn)) as connection, connection.cursor() as cursor:
-        for earlier, later in itertools.pairwise(row.window_end for row in asked):
-            cursor.execute(
-                "SELECT count(DISTINCT line_id) FROM order_lines "
-                "WHERE country = 'United Kingdom' AND invoice_date > %s AND invoice_date <= %s",
-                (earlier, later),
-            )
-            assert cursor.fetchone()[0] >= 100
+    for earlier, later in itertools.pairwise(row.window_end for row in asked):
+        assert shop.written(earlier, later + Seconds(1)) >= LEAST
+
+
+def test_a_busy_country_is_skipped_only_while_too_few_rows_have_come_and_says_how_many(shop, cycles):
+    asked = sorted(row.window_end for row in shop.sql("SELECT window_end FROM verdicts WHERE country = 'GB'"))
+    skipped = {moment: made["GB"].reason for moment, made in cycles.items() if "GB" in made and made["GB"].state == "skipped"}
+    assert skipped
+    for moment, reason in skipped.items():
+        unseen, missing = map(int, TOO_FEW.fullmatch(reason).groups())
+        written = shop.written(max(end for end in asked if end < moment), moment)
+        assert (unseen + missing, unseen < LEAST) == (LEAST, True)
+        assert 0.7 * written < unseen <= written, "a few lines are no sale"
 
 
 def test_a_middling_country_waits_for_more_rows_and_says_how_many(cycles):

@@ -4,17 +4,18 @@ import multiprocessing
 import os
 import signal
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
-from toolbox import add_model, releases, states
+from toolbox import add_model, attempt, releases, states
 from toy_models.zoo import _failing, _killing, _waiting
 
-from perennial.errors import PerennialError, Refused, RegistryError
+from perennial.errors import PerennialError, Refused, RegistryError, RegistryLost
 from perennial.shell.lifeline import LOST, lifeline
 from perennial.steps import worker
 from perennial.steps.audit import audit
-from perennial.steps.train import Stopped
+from perennial.steps.train import Stopped, worker_name
 from perennial.steps.worker import work
 
 
@@ -94,6 +95,69 @@ def test_a_training_that_lost_its_session_ends_and_another_one_goes_on(fed, at_w
     process.join(30)
     assert (process.exitcode, states(fed, run_id), len(releases(fed))) == (0, {"weight/GB": "published"}, 1)
     assert audit(fed.resources, fed.catalog) == []
+
+
+def test_outages_of_the_registry_are_no_deaths_and_no_tries_of_their_cell(fed, at_work):
+    run_id, process, _ = at_work
+    for number in (2, 3, 4):
+        fed.sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+        wait_until(lambda number=number: len(_waiting.fits()) == number)
+    _waiting.let_go()
+    process.join(30)
+    assert (process.exitcode, states(fed, run_id)) == (0, {"weight/GB": "published"})
+    counted = fed.sql("SELECT is_acquitted, error, finished_at IS NULL AS is_open FROM attempts ORDER BY attempt")
+    assert counted == [(True, worker.LOST_REGISTRY, True)] * 3 + [(False, None, False)]
+    assert audit(fed.resources, fed.catalog) == []
+
+
+def test_a_worker_waits_for_the_registry_to_come_back(fed, monkeypatch):
+    reached, away = worker.connect, iter([RegistryLost("away")] * 2)
+
+    def connect(dsn):
+        for error in away:
+            raise error
+        return reached(dsn)
+
+    monkeypatch.setattr(worker, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(worker, "connect", connect)
+    monkeypatch.setattr(worker, "train", lost_at_first(fed, worker.train))
+    run_id = fed.plan(countries=("GB",))
+    assert work(fed.resources, fed.catalog, run_id) == {"published": 1}
+
+
+def lost_at_first(fed, train):
+    """A training that the registry leaves once."""
+
+    def training(resources, catalog, run_id):
+        if not fed.sql("SELECT 1 FROM attempts"):
+            attempt(fed, run_id, 1, worker=worker_name(os.getpid()))
+            raise RegistryLost
+        return train(resources, catalog, run_id)
+
+    return training
+
+
+def test_a_registry_that_stays_away_or_keeps_going_away_ends_the_worker(fed, monkeypatch):
+    def train(*given):
+        raise RegistryLost
+
+    monkeypatch.setattr(worker, "train", train)
+    with pytest.raises(RegistryLost, match="went away 6 times"):
+        work(fed.resources, fed.catalog, fed.plan())
+    monkeypatch.setattr(worker, "PATIENCE_SECONDS", 0)
+    with pytest.raises(RegistryLost, match="cannot be reached"):
+        work(replace(fed.resources, database="host=/nowhere"), fed.catalog, "zoo/run-1")
+
+
+def test_a_cell_whose_training_was_told_to_stop_is_tried_as_often_as_its_spec_says(fed, at_work):
+    run_id, process, training = at_work
+    os.kill(training, signal.SIGTERM)
+    process.join(30)
+    _waiting.let_go()
+    fed.edit(estimator=_failing.estimator, trusted=(), attempts=2)
+    assert work(fed.resources, fed.catalog, run_id) == {"failed": 1}
+    errors = [row.error for row in fed.sql("SELECT error FROM attempts ORDER BY attempt")]
+    assert [error.splitlines()[-1] for error in errors[1:]] == ["ValueError: this recipe is broken"] * 2
 
 
 def test_a_killed_worker_takes_its_training_with_it(fed, at_work):

@@ -3,6 +3,7 @@
 import hashlib
 import multiprocessing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from perennial.shell.keys import read_private_key
 from perennial.shell.lake import open_batch
 from perennial.steps.manifests import pointer_key
 
+DAY = timedelta(days=1)
+START = datetime(2026, 1, 1, tzinfo=UTC)
 GB = Cell("weight", "GB")
 CREDENTIALS = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "eu-west-1"}
 TABLE = """
@@ -118,10 +121,16 @@ def point_at(zoo: Any, document: bytes, seq: int, cell: Cell = GB, version: str 
     """Put a manifest and a properly signed pointer to it in place: what only a holder of the key can do."""
     digest = hashlib.sha256(document).hexdigest()
     zoo.resources.store.put(f"artifacts/{digest}.manifest", document)
+    (deployment,) = zoo.rows("deployment_of")
     payload = artifacts.pointer_payload(
-        cell=cell, seq=seq, version=version or champion(zoo, cell).id, manifest=f"artifacts/{digest}.manifest",
+        cell=cell,
+        deployment=deployment.deployment,
+        generation=deployment.generation,
+        seq=seq,
+        version=version or champion(zoo, cell).id,
+        manifest=f"artifacts/{digest}.manifest",
         manifest_sha256=digest,
-    )  # fmt: skip
+    )
     zoo.resources.store.put(pointer_key(cell), artifacts.sign(payload, read_private_key(zoo.resources.signing_key)))
 
 
@@ -133,10 +142,10 @@ def held_lock(zoo: Any, cell: Cell = GB) -> Connection:
     return session
 
 
-def attempt(zoo: Any, run_id: str, number: int, cell: Cell = GB) -> None:
+def attempt(zoo: Any, run_id: str, number: int, cell: Cell = GB, worker: str = "elsewhere:1") -> None:
     """An attempt that started and never finished."""
-    statement = "INSERT INTO attempts (run_id, model, country, attempt, worker) VALUES (%s, %s, %s, %s, 'elsewhere:1')"
-    zoo.sql(statement, run_id, *cell, number)
+    statement = "INSERT INTO attempts (run_id, model, country, attempt, worker) VALUES (%s, %s, %s, %s, %s)"
+    zoo.sql(statement, run_id, *cell, number, worker)
 
 
 def states(zoo: Any, run_id: str) -> dict[str, str]:

@@ -155,6 +155,7 @@ def test_what_airflow_remembers_of_old_runs_is_deleted_and_the_rest_is_not(cycle
             left[table] = {name for (name,) in cursor.fetchall()}
     assert {task["task_id"]: task["state"] for task in stack.api.tasks("maintain", run_id)} == {
         "clean_history": "success",
+        "check_champions": "success",
         "expire_data_docs": "success",
         "repair_pointers": "success",
     }
@@ -190,9 +191,25 @@ def test_data_docs_are_served_under_airflows_login_and_to_nobody_else(cycles, st
 def test_an_idle_stack_is_small(cycles, stack):
     """The target is 1.5 GB of proportional memory; measured here, held loosely: a smoke alarm."""
     sessions = {json.loads(file.read_text())["pid"] for file in stack.paths.processes.glob("*.json")}
-    total = sum(process.memory_full_info().pss for process in psutil.process_iter() if session(process.pid) in sessions)
+    total = sum(proportional(process) for process in psutil.process_iter() if session(process.pid) in sessions)
     print(f"idle stack: {total / 1e6:.0f} MB PSS")
     assert total < 2e9
+
+
+def test_a_process_that_has_ended_takes_no_memory():
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    process = psutil.Process(child.pid)
+    assert proportional(process) > 0
+    child.communicate(b"\n")
+    assert proportional(process) == 0
+
+
+def proportional(process: psutil.Process) -> int:
+    """A process's share of memory; none once it has ended, as a scheduler's task may at any moment."""
+    try:
+        return int(process.memory_full_info().pss)
+    except psutil.NoSuchProcess:
+        return 0
 
 
 def session(pid: int) -> int:

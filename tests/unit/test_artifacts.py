@@ -1,6 +1,8 @@
 """Artifacts: signed, bound to their cell and version, and without types nobody reviewed."""
 
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -30,7 +32,9 @@ def verify(document, key=KEY, kind="pointer"):
 def manifest(**changes):
     files = {"judged": {"key": "a.skops", "sha256": artifacts.sha256(b"bytes"), "size": 5}}
     features = pd.DataFrame({"length": [1.0], "colour": ["red"]})
-    made = artifacts.manifest_payload(cell=CELL, version="v1", files=files, features=features, recipe="r1", metric="rmse")
+    made = artifacts.manifest_payload(
+        cell=CELL, version="v1", deployment="d1", files=files, features=features, recipe="r1", metric="rmse"
+    )
     return {**made, **changes}
 
 
@@ -65,13 +69,18 @@ def test_the_signature_of_another_key_is_refused():
 
 
 def test_a_manifest_is_no_pointer():
-    with pytest.raises(ArtifactError, match="A pointer of format 1 was expected, not manifest 1"):
+    with pytest.raises(ArtifactError, match="A pointer of format 2 was expected, not manifest 2"):
         verify(artifacts.sign(manifest(), KEY))
 
 
 def test_a_document_of_another_format_is_refused():
-    with pytest.raises(ArtifactError, match="not pointer 2"):
-        verify(artifacts.sign({**PAYLOAD, "format": 2}, KEY))
+    with pytest.raises(ArtifactError, match="not pointer 3"):
+        verify(artifacts.sign({**PAYLOAD, "format": 3}, KEY))
+
+
+def test_a_document_of_format_1_is_of_no_deployment_and_before_every_generation():
+    read = verify(artifacts.sign({**PAYLOAD, "format": 1}, KEY))
+    assert (read["format"], read["deployment"], read["generation"], read["seq"]) == (artifacts.FORMAT, "", 0, 3)
 
 
 def test_a_manifest_says_what_it_binds():
@@ -106,6 +115,31 @@ def test_an_estimator_predicts_the_same_after_a_round_trip(estimator):
     fitted = estimator.fit(X, Y)
     read = artifacts.decode_estimator(artifacts.encode_estimator(fitted), trusted=())
     assert np.array_equal(read.predict(X), fitted.predict(X))
+
+
+def test_what_loaded_modules_say_of_names_that_moved_does_not_fill_the_log():
+    code = """
+import sys, warnings
+from types import ModuleType
+
+def moved(name):
+    warnings.warn(f"{name} has moved", FutureWarning, stacklevel=2)
+    raise AttributeError(name)
+
+module = sys.modules["aaa"] = ModuleType("aaa")
+module.__getattr__ = moved
+from perennial.core import artifacts
+import scipy.special, skops.io
+from sklearn.preprocessing import FunctionTransformer
+estimator = FunctionTransformer(scipy.special.expit)
+artifacts.decode_estimator(artifacts.encode_estimator(estimator), ())
+print("to the worker's log")
+skops.io.dumps(estimator)
+"""
+    ended = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "to the worker's log\n"
+    assert ended.stderr.count("expit has moved") == 1
+    assert ended.stderr.count("has moved") == 1
 
 
 def test_a_type_outside_the_list_is_refused_until_the_spec_trusts_it():

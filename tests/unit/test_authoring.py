@@ -4,7 +4,7 @@ import pytest
 from trees import FLEET, MODEL, SOURCE
 
 from perennial import authoring
-from perennial.errors import SpecError
+from perennial.errors import PerennialError, SpecError
 
 
 @pytest.fixture
@@ -21,6 +21,43 @@ def checked(tree, monkeypatch):
         return []
 
     return check
+
+
+STOP_WORDS = """WORDS = {"gull", "heron", "stork", "crane"}
+
+
+def estimator():
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+
+    return make_pipeline(TfidfVectorizer(stop_words=WORDS), Ridge())"""
+
+
+def of_words(words):
+    """The toy model with an estimator that has such stop words."""
+    start, end = MODEL.index("def estimator"), MODEL.index("\n\n\nweight = Model")
+    return MODEL[:start] + STOP_WORDS.replace("stop_words=WORDS", f"stop_words={words}") + MODEL[end:]
+
+
+def test_a_list_in_the_order_of_a_set_is_a_fault_that_names_parameter_and_fix(tree, checked):
+    tree.model(of_words("list(WORDS)"))
+    (fault,) = checked()
+    assert "estimator() gives tfidfvectorizer__stop_words another value in every process" in fault
+    assert fault.endswith("Write sorted(…) where a list or text is made of the set.")
+
+
+@pytest.mark.parametrize("words", ["WORDS", "frozenset(WORDS)", "sorted(WORDS)"])
+def test_a_set_and_a_sorted_list_are_no_fault(tree, checked, words):
+    tree.model(of_words(words))
+    assert checked() == []
+
+
+def test_recipes_that_cannot_be_read_in_another_process_are_said_so(tree, monkeypatch):
+    model = tree.weight()
+    monkeypatch.setattr(authoring.sys, "path", [])
+    with pytest.raises(PerennialError, match=r"(?s)cannot be read in a process of their own: .*ModuleNotFoundError"):
+        authoring._order_faults([model])
 
 
 def test_addresses_that_apprise_can_read_are_no_fault(tree, checked):

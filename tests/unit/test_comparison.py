@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from perennial.core.comparison import judge, relative_gain, rows_in_reach, too_few, too_few_to_train
+from perennial.core.comparison import judge, one_class, relative_gain, rows_in_reach, too_few, too_few_to_train
 from perennial.core.metrics import METRICS
 from perennial.spec import Gate
 
@@ -31,10 +31,16 @@ def verdict(challenger, champion, labels, *, gate=GATE, baseline=3.0, metric=MAE
     )  # fmt: skip
 
 
+# sqrt(g / (g - 1)), times the 95 % quantile of Student's t with g - 1 degrees of freedom over the normal one: from tables.
+WIDER = {5: 1.1180 * 2.1318 / 1.6449, 10: 1.0541 * 1.8331 / 1.6449, 20: 1.0260 * 1.7291 / 1.6449}
+
+
 @pytest.mark.parametrize("metric", [RMSE, MAE])
-def test_the_bounds_are_those_of_scipys_bootstrap_over_cluster_sums(metric):
-    challenger, champion, labels = losses(0.02)
-    gain = relative_gain(challenger, champion, labels, metric, 0.95, seed=0)
+@pytest.mark.parametrize("clusters", WIDER)
+def test_the_bounds_are_those_of_scipys_bootstrap_over_cluster_sums_widened_for_few_clusters(clusters, metric):
+    challenger, champion, labels = losses(0.02, clusters=clusters)
+    gains = [relative_gain(challenger, champion, labels, metric, 0.95, seed=seed) for seed in range(10)]
+    estimate, lower, upper = (np.mean([getattr(gain, part) for gain in gains]) for part in ("estimate", "lower", "upper"))
     sums = [np.bincount(labels, weights=part) for part in (challenger, champion)]
 
     def statistic(ours, theirs, axis):
@@ -43,9 +49,9 @@ def test_the_bounds_are_those_of_scipys_bootstrap_over_cluster_sums(metric):
     reference = stats.bootstrap(
         sums, statistic, paired=True, vectorized=True, n_resamples=20_000, confidence_level=0.9, method="percentile", rng=1
     ).confidence_interval
-    widened = [gain.estimate + np.sqrt(20 / 19) * (bound - gain.estimate) for bound in reference]
-    assert gain.estimate == pytest.approx(statistic(*sums, axis=0))
-    assert [gain.lower, gain.upper] == pytest.approx(widened, abs=0.05 * (widened[1] - widened[0]))
+    widened = [estimate + WIDER[clusters] * (bound - estimate) for bound in reference]
+    assert estimate == pytest.approx(statistic(*sums, axis=0))
+    assert [lower, upper] == pytest.approx(widened, abs=0.02 * (widened[1] - widened[0]))
 
 
 def test_the_bounds_are_those_of_the_normal_approximation_for_many_clusters():
@@ -57,7 +63,7 @@ def test_the_bounds_are_those_of_the_normal_approximation_for_many_clusters():
     assert [gain.lower, gain.upper] == pytest.approx([gain.estimate - error, gain.estimate + error], abs=0.1 * error)
 
 
-@pytest.mark.parametrize(("clusters", "seldom"), [(10, 0.1), (30, 0.08)])
+@pytest.mark.parametrize(("clusters", "seldom"), [(10, 0.07), (30, 0.08)])
 def test_the_lower_bound_lies_above_the_truth_about_as_seldom_as_promised(clusters, seldom):
     above = [
         relative_gain(*losses(0.02, clusters=clusters, rows=10, seed=seed), MAE, 0.95, seed=0).lower > 0.02
@@ -107,6 +113,32 @@ def test_a_bound_that_straddles_the_margin_is_inconclusive():
     made = verdict(*losses(0.0, clusters=6, rows=20, spread=1.0), gate=Gate(floor=9, margin=0.0, min_rows=100, min_clusters=5))
     assert made.decision == "inconclusive"
     assert made.scores["gain_lower"] < 0 < made.scores["gain_upper"]
+
+
+def test_worse_within_the_margin_but_perhaps_beyond_it_keeps_the_champion():
+    _, champion, labels = losses()
+    worse = champion * np.where(labels % 2 == 0, 1.0, 1.09)
+    made = verdict(worse, champion, labels)
+    assert made.scores["gain_lower"] < -GATE.margin < made.scores["gain_upper"] < 0
+    assert (made.decision, made.reason.partition(":")[0]) == ("keep", "Worse than the champion")
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.25])
+def test_a_bound_at_the_margin_itself_is_not_within_it(margin):
+    _, _, labels = losses()
+    champion = np.ones(len(labels))
+    at = verdict((1 + margin) * champion, champion, labels, gate=replace(GATE, margin=margin))
+    assert (at.scores["gain_lower"], at.gates[2].passed) == (-margin, False)
+    assert at.decision != "promote"
+    assert verdict(np.nextafter(1 + margin, 0) * champion, champion, labels, gate=replace(GATE, margin=margin)).gates[2].passed
+
+
+def test_a_score_at_the_floor_itself_passes_and_one_like_the_baselines_does_not():
+    _, _, labels = losses()
+    even = np.ones(len(labels))
+    assert verdict(even, None, labels, gate=replace(GATE, floor=1.0)).decision == "promote"
+    assert verdict(even, None, labels, gate=replace(GATE, floor=0.999)).decision == "keep"
+    assert verdict(even, None, labels, baseline=1.0).decision == "keep"
 
 
 def test_within_the_margin_a_slightly_worse_challenger_is_promoted():
@@ -202,3 +234,13 @@ def test_a_challenger_that_looked_worse_needs_many_more_rows():
 def test_with_the_rows_in_reach_the_bound_just_meets_the_margin():
     rows = rows_in_reach(400, -0.02, -0.12, 0.08, margin=0.01)
     assert 0.08 - 0.1 * np.sqrt(400 / rows) == pytest.approx(-0.01, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("target", "metric", "is_one"),
+    [([1.0, 1.0], "log_loss", True), ([0.0], "brier", True), ([0.0, 1.0], "log_loss", False), ([2.0, 2.0], "rmse", False)],
+)
+def test_one_class_is_too_little_for_a_metric_of_classes(target, metric, is_one):
+    found = one_class(np.array(target), METRICS[metric], "train on")
+    assert (found is not None) == is_one
+    assert found is None or found.decision == "inconclusive"

@@ -27,9 +27,9 @@ def rows(state, *countries, model="weight", **facts):
     return [Row(model, country, state, **facts) for country in countries]
 
 
-def told(specs, outcomes, limit=1.0, url=""):
+def told(specs, outcomes, limit=1.0, url="", why=""):
     """Messages by owner."""
-    result = Result(run_id="zoo/run-1", url=url, outcomes=outcomes, limit=limit)
+    result = Result(run_id="zoo/run-1", url=url, outcomes=outcomes, limit=limit, why_no_plan=why)
     return {message.owner: message for message in messages_of(specs, result)}
 
 
@@ -171,3 +171,9 @@ def test_a_name_with_other_addresses_is_another_owner():
     assert found == {"keepers (zoo)": KEEPERS, "keepers (zoo/height)": other}
     outcomes = rows("failed", "GB", reason="x") + rows("failed", "GB", model="height", reason="x")
     assert list(told(fleet(weight=other, height=other), outcomes)) == ["keepers (zoo/height)"]
+
+
+def test_the_sentence_that_a_plan_failed_with_is_told():
+    text = body(None, why="RequestError: Fleet zoo has no model wight. It has: weight.")
+    assert text.startswith("Why:\n- RequestError: Fleet zoo has no model wight. It has: weight.\n\n")
+    assert "The plan task failed, so nothing was trained" in text

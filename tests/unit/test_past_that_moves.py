@@ -106,6 +106,14 @@ def test_prices_in_cents_hold_the_batch(factor):
     assert "scale of weight: half of 700 values are above" in str(finding)
 
 
+@pytest.mark.parametrize(("rows", "batches", "severity"), [(100, 3, "critical"), (99, 3, "info"), (100, 2, "info")])
+def test_a_scale_of_few_rows_or_beside_few_batches_is_told_only(rows, batches, severity):
+    past = priced_history()
+    made = with_prices(profile({MONDAY: rows}), 1000.0, seed=99, number=rows)
+    found = compare(made, upper_of(made), replace(past, batches=past.batches[:batches]), Checks())
+    assert [each.severity for each in found if each.expectation == "scale"] == [severity]
+
+
 def test_prices_like_those_before_are_not_unusual():
     for seed in range(100, 120):
         made = with_prices(profile(week(100)), seed=seed)

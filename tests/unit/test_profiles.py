@@ -126,6 +126,37 @@ def test_of_a_handful_of_rows_no_share_is_told():
     assert said(profile({MONDAY: 4}, missing=1.0), history(missing=0.3)) == {}
 
 
+def fewer(past, batches):
+    """The past's newest batches alone."""
+    return replace(past, batches=past.batches[:batches])
+
+
+@pytest.mark.parametrize(("rows", "batches", "severity"), [(100, 3, "critical"), (99, 3, "info"), (100, 2, "info")])
+def test_a_share_of_few_rows_or_beside_few_batches_is_told_only(rows, batches, severity):
+    past = fewer(history(missing=0.1), batches)
+    assert said(profile({MONDAY: rows}, missing=1.0), past)["share"][0] == severity
+
+
+def test_a_past_of_few_rows_tells_no_share():
+    tiny = history(weeks=1, number=lambda day: 14, missing=0.1)
+    enough = history(weeks=1, number=lambda day: 15, missing=0.1)
+    assert "share" not in said(profile(week(14), missing=1.0), tiny)
+    assert said(profile(week(14), missing=1.0), enough)["share"][0] == "info"
+
+
+@pytest.mark.parametrize(("batches", "expected"), [(3, {"freshness"}), (2, set())])
+def test_a_newest_event_is_compared_with_those_of_three_batches_at_least(batches, expected):
+    made = profile(week(100))
+    found = said(made, fewer(history(), batches), upper=upper_of(made) + timedelta(days=2))
+    assert {name for name in found if name == "freshness"} == expected
+
+
+@pytest.mark.parametrize(("weeks", "expected"), [(3, {"volume"}), (2, set())])
+def test_a_day_is_compared_with_the_same_weekday_of_three_weeks_at_least(weeks, expected):
+    found = said(profile({**week(100), MONDAY + 2 * DAYS: 20}), history(weeks=weeks))
+    assert {name for name in found if name == "volume"} == expected
+
+
 def test_at_100_000_rows_a_small_difference_is_none():
     assert said(profile(week(100_000), missing=0.11), history(number=lambda day: 100_000, missing=0.10)) == {}
 

@@ -1,6 +1,9 @@
 """A recipe's hash: what changes it, what does not, and how its text stands alone."""
 
 import importlib
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -8,7 +11,7 @@ from toy_models.zoo.weight import weight
 
 from perennial import Cadence, Days, Gate, Owner
 from perennial.errors import RecipeMissing, SpecError
-from perennial.recipe import code_of, recipe_of
+from perennial.recipe import code_of, frozen_text, recipe_of
 
 HELPERS = '''"""Helpers of the fleet."""
 
@@ -146,6 +149,45 @@ def test_a_parameter_with_a_memory_address_does_not_change_the_hash(hash_of):
     step = "from sklearn.preprocessing import FunctionTransformer\n\n    return FunctionTransformer(func=lambda values: values)"
     change = ("from sklearn.linear_model import Ridge\n\n    return Ridge(alpha=1.0)", step)
     assert hash_of(*change) == hash_of(*change)
+
+
+OF_A_SET = """WORDS = {"gull", "heron", "stork", "crane", "egret"}
+
+
+def estimator():
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+
+    return make_pipeline(TfidfVectorizer(stop_words=%s), Ridge())"""
+PLAIN = MODEL[MODEL.index("def estimator") : MODEL.index("\n\n\nweight = Model")]
+
+
+def hash_by_seed(tree, seed):
+    code = f"from {tree.models}.zoo.weight import weight; from perennial.recipe import recipe_of; print(recipe_of(weight).hash)"
+    path = os.pathsep.join([str(tree.folder), *sys.path])
+    environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": path}
+    return subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
+
+
+@pytest.mark.parametrize("words", ["WORDS", "frozenset(WORDS)", "[('a', WORDS)]", "{'a': frozenset({frozenset(WORDS)})}"])
+def test_a_hash_is_the_same_in_every_process_where_parameters_hold_sets(written, words):
+    tree = written(MODEL.replace(PLAIN, OF_A_SET % words))
+    assert hash_by_seed(tree, "1") == hash_by_seed(tree, "2")
+
+
+def test_a_frozen_recipe_is_found_where_its_parameters_are_others_today(written, monkeypatch):
+    tree = written()
+    recipe = recipe_of(tree.weight())
+    tree.write("models/zoo/_past/__init__.py", "")
+    tree.write(f"models/zoo/_past/r_{recipe.hash[:16]}.py", frozen_text(tree.weight(), recipe.source, recipe.parameters))
+    from sklearn.linear_model import Ridge
+
+    monkeypatch.setattr(Ridge.__init__, "__kwdefaults__", {**Ridge.__init__.__kwdefaults__, "tol": 0.5})
+    recipe_of.cache_clear()  # as in another process
+    assert recipe_of(tree.weight()).hash != recipe.hash
+    assert "_past" in code_of(tree.weight(), recipe.hash).features.__module__
+    recipe_of.cache_clear()
 
 
 def test_the_recorded_text_is_a_module_with_the_same_hash(written):

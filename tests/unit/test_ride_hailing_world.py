@@ -181,7 +181,7 @@ def gain_of_retraining(model, country):
     for cut in (day(96), day(66)):
         train = made[(made["label_time"] < cut) & (made["event_time"] >= cut - model.window)]
         fit = model.estimator().fit(model.features(train), train["target"])
-        losses = metric.loss(held["target"].to_numpy(dtype=float), predict(fit, model.features(held), metric))
+        losses = metric.loss(held["target"].to_numpy(dtype=float), predict(fit, model.features(held), metric, model.name))
         errors.append(float(metric.score(losses.mean())))
     return 1 - errors[0] / errors[1]
 

@@ -2,33 +2,55 @@
 
 A signed document is one line of base64 (an Ed25519 signature, RFC 8032) and the payload it covers, canonical JSON. The
 signature is checked over the payload's bytes before any of them is parsed.
+
+Format 2 names the deployment that a document is of, and in pointers the generation of its registry.
+A document of format 1 says neither: it is read as one of no deployment and of generation 0, before
+all others (`_upgraded`).
 """
 
 import base64
 import binascii
 import hashlib
+import io
 import json
 import platform
+import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import sklearn
-import skops.io
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from skops.io.exceptions import UntrustedTypesFoundException
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from perennial.cell import Cell
-from perennial.errors import ArtifactError
+from perennial.errors import ArtifactAltered, ArtifactError
+from perennial.recipe import Frozen
 
-FORMAT = 1
+FORMAT = 2
+SCHEMA = "schema.json"
 TRUSTED = (
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",
 )
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """Without what other modules say when skops asks all that are loaded for a name, as it does for ufuncs."""
+    with warnings.catch_warnings():
+        for kind in (DeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", kind)
+        yield
+
+
+with _unwarned():
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
 
 
 def sha256(data: bytes) -> str:
@@ -49,23 +71,83 @@ def environment() -> dict[str, str]:
 
 def encode_estimator(estimator: Any) -> bytes:
     """A fitted estimator as a compressed skops file."""
-    data: bytes = skops.io.dumps(estimator, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
+    with _unwarned():
+        data: bytes = skops.io.dumps(estimator, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
     return data
 
 
-def decode_estimator(data: bytes, trusted: Sequence[str]) -> Any:
-    """The estimator of a skops file that names no type beyond the fixed list and ``trusted``. Raises ArtifactError."""
-    allowed = sorted({*TRUSTED, *trusted})
+def decode_estimator(data: bytes, trusted: Sequence[str], frozen: Frozen | None = None) -> Any:
+    """The estimator of a skops file that names no type beyond the fixed list and ``trusted``. Raises ArtifactError.
+
+    ``frozen``: where its functions and classes of the fleet are taken from, instead of from today's
+    code under their names.
+    """
+    names = [_renamed(name, frozen) for name in trusted] if frozen else trusted
+    allowed = sorted({*TRUSTED, *names})
     try:
-        return skops.io.loads(data, trusted=allowed)
+        data = _relocated(data, frozen) if frozen else data
+        with _unwarned():
+            return skops.io.loads(data, trusted=allowed)
     except UntrustedTypesFoundException as error:
-        strangers = sorted(set(skops.io.get_untrusted_types(data=data)) - set(allowed))
+        strangers = sorted(set(_untrusted_types(data)) - set(allowed))
         raise ArtifactError(
             f"The artifact needs types that are not trusted: {', '.join(strangers)}. "
             "If they belong to the recipe, review them and name them in the spec's trusted=(…)."
         ) from error
     except Exception as error:
         raise ArtifactError(f"The artifact is not a readable skops file: {type(error).__name__}: {error}") from error
+
+
+def _renamed(name: str, frozen: Frozen) -> str:
+    """A type's name, taken from the frozen module if it is the fleet's."""
+    is_own = name.startswith(f"{frozen.package}.")
+    return f"{frozen.module}.{name.rpartition('.')[2]}" if is_own else name
+
+
+def _relocated(data: bytes, frozen: Frozen) -> bytes:
+    """A skops file whose schema names a frozen module wherever it named a module of the fleet; its arrays stay."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(made, "w") as target:
+        for part in source.namelist():
+            content = source.read(part)
+            if part == SCHEMA:
+                content = json.dumps(_with_modules(json.loads(content), frozen)).encode()
+            target.writestr(part, content)
+    return made.getvalue()
+
+
+def _with_modules(node: Any, frozen: Frozen) -> Any:
+    if isinstance(node, list):
+        return [_with_modules(each, frozen) for each in node]
+    if not isinstance(node, dict):
+        return node
+    made = {name: _with_modules(value, frozen) for name, value in node.items()}
+    module = made.get("__module__")
+    if isinstance(module, str) and module.startswith(f"{frozen.package}."):
+        made["__module__"] = frozen.module
+    return made
+
+
+def unfrozen_types(data: bytes, package: str) -> list[str]:
+    """The types of a skops file that stand beside the fleet's ``package`` in the tree: no recipe keeps their code."""
+    beside = f"{package.rpartition('.')[0]}."
+    return [name for name in _untrusted_types(data) if name.startswith(beside) and not name.startswith(f"{package}.")]
+
+
+def _untrusted_types(data: bytes) -> list[str]:
+    with _unwarned():
+        return list(skops.io.get_untrusted_types(data=data))
+
+
+def key_id(key: Ed25519PublicKey) -> str:
+    """A short name of a public key: the head of its bytes' hash."""
+    return sha256(key.public_bytes(Encoding.Raw, PublicFormat.Raw))[:16]
+
+
+def signer(document: bytes, keys: Sequence[Ed25519PublicKey]) -> str | None:
+    """The name of the key that signed a document; None where it is none of these."""
+    signature, _, body = document.partition(b"\n")
+    return next((key_id(key) for key in keys if _signed_by(key, signature, body)), None)
 
 
 def sign(payload: dict[str, Any], key: Ed25519PrivateKey) -> bytes:
@@ -76,13 +158,18 @@ def sign(payload: dict[str, Any], key: Ed25519PrivateKey) -> bytes:
 
 def verify(document: bytes, keys: Sequence[Ed25519PublicKey], kind: str) -> dict[str, Any]:
     """The payload of a signed document of this kind. Raises ArtifactError unless one of the keys signed it."""
-    signature, _, body = document.partition(b"\n")
-    if not any(_signed_by(key, signature, body) for key in keys):
+    if signer(document, keys) is None:
         raise ArtifactError(f"The {kind} is not signed by a trusted key. It was altered, or the key is not in the trust list.")
-    payload: dict[str, Any] = json.loads(body)
+    payload = _upgraded(json.loads(document.partition(b"\n")[2]))
     if payload.get("kind") != kind or payload.get("format") != FORMAT:
         raise ArtifactError(f"A {kind} of format {FORMAT} was expected, not {payload.get('kind')} {payload.get('format')}.")
     return payload
+
+
+def _upgraded(payload: dict[str, Any]) -> dict[str, Any]:
+    if payload.get("format") != 1:
+        return payload
+    return {**payload, "format": FORMAT, "deployment": "", "generation": 0}
 
 
 def _signed_by(key: Ed25519PublicKey, signature: bytes, body: bytes) -> bool:
@@ -94,31 +181,48 @@ def _signed_by(key: Ed25519PublicKey, signature: bytes, body: bytes) -> bool:
 
 
 def manifest_payload(
-    *, cell: Cell, version: str, files: dict[str, dict[str, Any]], features: pd.DataFrame, recipe: str, metric: str
+    *,
+    cell: Cell,
+    version: str,
+    deployment: str,
+    files: dict[str, dict[str, Any]],
+    features: pd.DataFrame,
+    recipe: str,
+    metric: str,
+    package: str = "",
 ) -> dict[str, Any]:
-    """What a manifest says. ``files`` maps ``judged`` and ``served`` to key, sha256 and size of their skops file."""
+    """What a manifest says. ``files`` maps ``judged`` and ``served`` to key, sha256 and size of their skops file.
+
+    ``package`` is the fleet's: what the files name of it is code of that recipe.
+    """
     schema = [[str(name), str(dtype)] for name, dtype in features.dtypes.items()]
     return {
         "kind": "manifest",
         "format": FORMAT,
+        "deployment": deployment,
         "model": cell.model,
         "country": cell.country,
         "version": version,
         "files": files,
         "schema": schema,
         "recipe": recipe,
+        "package": package,
         "metric": metric,
         "environment": environment(),
     }
 
 
-def pointer_payload(*, cell: Cell, seq: int, version: str, manifest: str, manifest_sha256: str) -> dict[str, Any]:
-    """What a pointer says: the cell's release number and the manifest in force since."""
+def pointer_payload(
+    *, cell: Cell, deployment: str, generation: int, seq: int, version: str, manifest: str, manifest_sha256: str
+) -> dict[str, Any]:
+    """What a pointer says: the cell's release number in the registry's generation, and the manifest in force since."""
     return {
         "kind": "pointer",
         "format": FORMAT,
+        "deployment": deployment,
         "model": cell.model,
         "country": cell.country,
+        "generation": generation,
         "seq": seq,
         "version": version,
         "manifest": manifest,
@@ -126,17 +230,34 @@ def pointer_payload(*, cell: Cell, seq: int, version: str, manifest: str, manife
     }
 
 
-def check_binding(payload: dict[str, Any], cell: Cell, version: str) -> None:
-    """Raise ArtifactError unless a manifest is this cell's and version's, made in a compatible environment."""
+def check_subject(payload: dict[str, Any], cell: Cell, version: str) -> None:
+    """Raise ArtifactError unless a manifest is this cell's and version's."""
     said = (payload["model"], payload["country"], payload["version"])
     if said != (cell.model, cell.country, version):
         raise ArtifactError(f"The manifest of {cell} version {version[:12]} is that of {said[0]}/{said[1]} {said[2][:12]}.")
+
+
+def check_deployment(payload: dict[str, Any], deployment: str, cell: Cell) -> None:
+    """Raise ArtifactError where a document is of another deployment. An empty name, on either side, is not compared."""
+    said = payload["deployment"]
+    if deployment and said and said != deployment:
+        raise ArtifactError(
+            f"The {payload['kind']} of {cell} is of deployment {said}, and {deployment} is asked "
+            f"for. Two registries share "
+            "this store, or objects were copied: give each a prefix of its own; maintain writes "
+            "pointers again."
+        )
+
+
+def check_binding(payload: dict[str, Any], cell: Cell, version: str) -> None:
+    """Raise ArtifactError unless a manifest is this cell's and version's, made in a compatible environment."""
+    check_subject(payload, cell, version)
     made, here = payload["environment"]["scikit-learn"], sklearn.__version__
     if made != here:
         raise ArtifactError(f"{cell} version {version[:12]} was fitted by scikit-learn {made}; {here} is installed here.")
 
 
 def check_file(data: bytes, entry: dict[str, Any], cell: Cell) -> None:
-    """Raise ArtifactError unless the bytes are those that the manifest names."""
+    """Raise ArtifactAltered unless the bytes are those that the manifest names."""
     if len(data) != entry["size"] or sha256(data) != entry["sha256"]:
-        raise ArtifactError(f"The artifact {entry['key']} of {cell} is not what its manifest says. It was altered.")
+        raise ArtifactAltered(f"The artifact {entry['key']} of {cell} is not what its manifest says. It was altered.")

@@ -110,6 +110,18 @@ def too_few_to_train(rows: int, gate: Gate) -> Judgement:
     return Judgement(decision="inconclusive", reason=reason, gates=(result,), scores={})
 
 
+def one_class(target: Floats, metric: Metric, purpose: str) -> Judgement | None:
+    """The verdict where all rows are of one class; None where both are there, or the metric knows none.
+
+    ``purpose``: what there is nothing to learn for, such as ``train on``.
+    """
+    if not metric.probabilities or len(np.unique(target)) != 1:
+        return None
+    result = GateResult(gate="classes", value=1, bound=2, passed=False)
+    reason = f"Only one class to {purpose}: the target of all {len(target):,} rows is {target[0]:g}. Both are needed."
+    return Judgement(decision="inconclusive", reason=reason, gates=(result,), scores={})
+
+
 def judge(
     *,
     challenger: Floats,

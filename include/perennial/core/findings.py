@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from perennial.failures import cut, plain, reason_of
 from perennial.spec import QUARANTINE_BATCH, REJECT_ROW, WARN
 
 Subject = tuple[str, tuple[str, ...]]
@@ -65,7 +66,7 @@ class Verdict:
 def storable(value: Any) -> Any:
     """A value of JSON in which no text has a NUL or half a character: PostgreSQL keeps neither."""
     if isinstance(value, str):
-        return value.replace("\0", "�").encode(errors="replace").decode()
+        return plain(value)
     if isinstance(value, dict):
         return {storable(name): storable(each) for name, each in value.items()}
     return [storable(each) for each in value] if isinstance(value, list) else value
@@ -96,9 +97,9 @@ def deadly(deaths: int, ended: str, where: str) -> Verdict:
 
 def could_not_run(why: BaseException | str) -> Verdict:
     """A validation that could not run: it counts as failed."""
-    said = why if isinstance(why, str) else f"{type(why).__name__}: {why}"
+    said = why if isinstance(why, str) else reason_of(why)
     text = f"The validation could not run: {said}"
     finding = Finding(
-        expectation="validation", columns=(), severity=QUARANTINE_BATCH, success=False, rows=0, text=text[:2000]
+        expectation="validation", columns=(), severity=QUARANTINE_BATCH, success=False, rows=0, text=cut(text, 2000)
     )  # fmt: skip
     return verdict_of([finding])

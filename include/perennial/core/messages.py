@@ -8,14 +8,22 @@ from itertools import groupby
 from typing import Any
 
 from perennial.catalog import FleetSpecs
+from perennial.cell import Cell
 from perennial.spec import Owner
 
 TOLD = {"failed": "Failed", "blocked": "Blocked", "published": "Published"}
 TO_DO = {
-    "failed": "Failed cells keep their champions and are tried again when new rows come. To try at once, mend the cause and "
-    "trigger retrain_{fleet} for them with force.",
+    "failed": "Failed cells keep their champions, unless those cannot be read, and are tried again when new rows come. To try "
+    "at once, mend the cause and trigger retrain_{fleet} for them with force.",
     "blocked": "Blocked cells keep their champions until the blocker is lifted or runs out.",
 }
+TO_DO_LOST = (
+    "Readers that have loaded such a champion keep it while they run. Restore its objects from a "
+    "backup of the store, or "
+    "trigger retrain_{fleet} for these cells: without a champion that can be read, a challenger is "
+    "judged as a first model "
+    "is. The audit lists all that is missing or altered."
+)
 LOOK_AT_HELD = "Held batches wait for a person: trigger quarantine_<source>, look, and decide."
 NO_PLAN = "The plan task failed, so nothing was trained; champions stay in force. See its log, then trigger retrain_{fleet}."
 MOST_CELLS = 20
@@ -27,12 +35,17 @@ SECRET = re.compile(r"(?<=://)[^/\s@]+(?=@)|(?i:(?<=password=)|(?<=secret=)|(?<=
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a run came to. ``outcomes`` is None where it has no plan; ``limit`` is the share of cells that may fail."""
+    """What a run came to. ``outcomes`` is None where it has no plan.
+
+    ``limit`` is the share of cells that may fail; ``why_no_plan``: the sentence that its plan task
+    failed with, where that is known.
+    """
 
     run_id: str
     url: str
     outcomes: list[Any] | None
     limit: float
+    why_no_plan: str = ""
 
     @property
     def is_beyond_limit(self) -> bool:
@@ -51,6 +64,15 @@ class Message:
     tier: int
     subject: str
     body: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """A champion that cannot be read: why, and whether readers have a model again."""
+
+    cell: Cell
+    what: str
+    is_served: bool
 
 
 def owners_of(specs: FleetSpecs) -> dict[str, Owner]:
@@ -89,10 +111,32 @@ def messages_of(specs: FleetSpecs, result: Result) -> list[Message]:
     return sorted((message for message in made if message is not None), key=lambda message: (message.tier, message.owner))
 
 
+def messages_of_losses(specs: FleetSpecs, losses: list[Loss]) -> list[Message]:
+    """One message for each owner whose champions cannot be read."""
+    names = {_identity(owner): name for name, owner in owners_of(specs).items()}
+    own: dict[str, list[Loss]] = defaultdict(list)
+    for loss in losses:
+        own[names[_identity(specs.models[loss.cell.model].owner)]].append(loss)
+    return [
+        _message_of_losses(specs.fleet.name, name, owner, own[name]) for name, owner in owners_of(specs).items() if name in own
+    ]
+
+
+def _message_of_losses(fleet: str, name: str, owner: Owner, losses: list[Loss]) -> Message:
+    without = sum(not loss.is_served for loss in losses)
+    subject = f"[{fleet}] {_count(len(losses), 'champion')} cannot be read, {without} without a successor"
+    lines = [f"{loss.cell}: {_short(loss.what)}" for loss in losses[:MOST_CELLS]]
+    lines += [f"and {len(losses) - MOST_CELLS} more"] if len(losses) > MOST_CELLS else []
+    return Message(
+        owner=name, tier=owner.tier, subject=subject, body=f"{_list('Champions', lines)}\n\n{TO_DO_LOST.format(fleet=fleet)}\n"
+    )
+
+
 def _message(specs: FleetSpecs, result: Result, name: str, owner: Owner, outcomes: list[Any]) -> Message | None:
     fleet = specs.fleet.name
     if result.outcomes is None:
-        subject, body = f"[{fleet}] run without a plan, nothing was trained", NO_PLAN.format(fleet=fleet)
+        subject = f"[{fleet}] run without a plan, nothing was trained"
+        body = _no_plan(fleet, result.why_no_plan)
     elif not any(outcome.state in TOLD for outcome in outcomes):
         return None
     else:
@@ -101,6 +145,11 @@ def _message(specs: FleetSpecs, result: Result, name: str, owner: Owner, outcome
         body = _body(fleet, result, outcomes, whole)
     where = result.url or "Airflow's page of the run"
     return Message(owner=name, tier=owner.tier, subject=subject, body=f"{body}\n\nRun {result.run_id}:\n{where}\n")
+
+
+def _no_plan(fleet: str, why: str) -> str:
+    text = NO_PLAN.format(fleet=fleet)
+    return "\n\n".join([_list("Why", [_short(why)]), text]) if why else text
 
 
 def _headline(outcomes: list[Any]) -> str:

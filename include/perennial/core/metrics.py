@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from perennial.errors import SanityError
+
 Floats = NDArray[np.float64]
 CLIP = 1e-15
 
@@ -52,8 +54,38 @@ METRICS = {
 }
 
 
-def predict(estimator: Any, features: Any, metric: Metric) -> Floats:
-    """Predictions of shape (n_rows,): values, or the probability of class 1."""
-    if metric.probabilities:
-        return np.asarray(estimator.predict_proba(features)[:, 1], dtype=float)
-    return np.asarray(estimator.predict(features), dtype=float)
+def predict(estimator: Any, features: Any, metric: Metric, name: str) -> Floats:
+    """Predictions of shape (n_rows,): values, or the probability of class 1.
+
+    One column is taken as its values. Raises SanityError, naming ``name``, for anything else.
+    """
+    if not metric.probabilities:
+        values, shape = _numbers(estimator.predict(features), f"{name}: predict()"), (len(features),)
+        if values.shape not in (shape, (*shape, 1)):
+            raise SanityError(
+                f"{name}: predict() returned an array of shape {values.shape} for {len(features):,} rows. "
+                "Let it return one number per row."
+            )
+        return values.reshape(shape)
+    if not hasattr(estimator, "predict_proba"):
+        raise SanityError(
+            f"{name}: metric {metric.name} needs predict_proba(), which {type(estimator).__name__} "
+            "does not have. Use a classifier that has it, or another metric."
+        )
+    shares = _numbers(estimator.predict_proba(features), f"{name}: predict_proba()")
+    if shares.shape != (len(features), 2):
+        raise SanityError(
+            f"{name}: predict_proba() returned an array of shape {shares.shape} for {len(features):,} "
+            "rows. Let it return two columns, the probabilities of class 0 and of class 1."
+        )
+    return shares[:, 1]
+
+
+def _numbers(made: Any, what: str) -> Floats:
+    """What an estimator returned, as an array, of whatever shape."""
+    try:
+        return np.asarray(made, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise SanityError(
+            f"{what} returned {type(made).__name__}, which is no array of numbers: {error}. Let it return numbers."
+        ) from error

@@ -61,7 +61,7 @@ def _seed(estimator: Any, seed: int) -> None:
 
 def predictions(estimator: Any, code: RecipeCode, examples: pd.DataFrame, metric: Metric, name: str) -> Floats:
     """Predictions for the examples, of shape (n_rows,), through a recipe's own features."""
-    return predict(estimator, checked_features(code.features, examples, name), metric)
+    return predict(estimator, checked_features(code.features, examples, name), metric, name)
 
 
 def check_sane(predicted: Floats, fitted: Fit, name: str) -> None:

@@ -13,13 +13,14 @@ from multiprocessing.connection import Connection as Pipe
 from multiprocessing.context import ForkProcess
 from typing import Any
 
-from perennial.errors import PerennialError, Refused, RegistryError
-from perennial.shell.lifeline import lifeline
+from perennial.errors import PerennialError, Refused, RegistryError, RegistryLost
+from perennial.shell.lifeline import LOST, lifeline
 
 POLL_SECONDS = 0.2
 FAREWELL_SECONDS = 10
-DONE, REFUSED, LOST_REGISTRY, FAILED, FACT, LIMIT = "done", "refused", "lost registry", "failed", "fact", "limit"
-ERRORS = {REFUSED: Refused, LOST_REGISTRY: RegistryError, FAILED: PerennialError}
+DONE, REFUSED, LOST_REGISTRY, REGISTRY, FAILED = "done", "refused", "lost registry", "registry", "failed"
+FACT, LIMIT = "fact", "limit"
+ERRORS = {REFUSED: Refused, LOST_REGISTRY: RegistryLost, REGISTRY: RegistryError, FAILED: PerennialError}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,11 @@ class Ended:
     def was_stopped(self) -> bool:
         """Whether somebody told it to stop, who will not have it replaced."""
         return self.exit_code in (-signal.SIGTERM, 128 + signal.SIGTERM) and self.answer is None
+
+    @property
+    def has_lost_registry(self) -> bool:
+        """Whether it ended because the registry went away."""
+        return self.exit_code == LOST if self.answer is None else self.answer[0] == LOST_REGISTRY
 
     @property
     def is_done(self) -> bool:
@@ -141,8 +147,10 @@ def _answer(work: Callable[[Line], Any], line: Line) -> tuple[str, Any]:
         return DONE, work(line)
     except Refused as error:
         return REFUSED, str(error)
-    except RegistryError as error:
+    except RegistryLost as error:
         return LOST_REGISTRY, str(error)
+    except RegistryError as error:
+        return REGISTRY, str(error)
     except PerennialError as error:
         return FAILED, str(error)
     except Exception:

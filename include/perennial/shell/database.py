@@ -1,5 +1,6 @@
 """Connections to Perennial's PostgreSQL, its numbered migrations, and the named queries of the ``.sql`` files."""
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +10,11 @@ from io import BytesIO
 from typing import Any
 
 import psycopg2
+from psycopg2 import extras
 from psycopg2.extensions import connection as Connection
-from psycopg2.extras import Json, NamedTupleCursor
+from psycopg2.extras import NamedTupleCursor
 
-from perennial.errors import RegistryError
+from perennial.errors import RegistryError, RegistryLost, SanityError
 
 # Rows are looked up by key: no compilation of plans, and no scan because an index were dear to read.
 # A host that vanishes without a word loses its locks after a minute; a client that lost its server knows sooner.
@@ -26,8 +28,19 @@ QUERY = re.compile(r"^-- (\w+): .*$", re.MULTILINE)
 __all__ = ["Connection", "Json", "connect", "copy_into", "fetch", "fetch_one", "migrate", "moment", "run", "transaction"]
 
 
+class Json(extras.Json):
+    """A value as JSON. Raises SanityError for a number that is not finite: JSON has none, and nobody could read it again."""
+
+    def dumps(self, obj: Any) -> str:
+        """The text of the value."""
+        try:
+            return json.dumps(obj, allow_nan=False)
+        except ValueError as error:
+            raise SanityError(f"A number that is not finite cannot be recorded: {obj}. Look at the gate's bounds.") from error
+
+
 def connect(dsn: str, waits_for_disk: bool = True) -> Connection:
-    """An autocommit connection whose search path is Perennial's schema. Raises RegistryError, naming the server.
+    """An autocommit connection whose search path is Perennial's schema. Raises RegistryLost, naming the server.
 
     Without ``waits_for_disk`` a crash of the server may undo the last half second, nothing before it, and nothing that a
     later statement that waits has followed. Statements whose effect leaves the database wait by themselves.
@@ -39,7 +52,7 @@ def connect(dsn: str, waits_for_disk: bool = True) -> Connection:
             keepalives_interval=5, keepalives_count=3,
         )  # fmt: skip
     except psycopg2.OperationalError as error:
-        raise RegistryError(
+        raise RegistryLost(
             f"Perennial's database cannot be reached: {str(error).strip()}. Check the connection perennial_db and that "
             "PostgreSQL is up. Nothing was changed."
         ) from error
@@ -76,7 +89,7 @@ def _as_registry_errors() -> Iterator[None]:
     try:
         yield
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-        raise RegistryError(f"Perennial's database went away: {str(error).strip()}. A retry goes on from here.") from error
+        raise RegistryLost(f"Perennial's database went away: {str(error).strip()}. A retry goes on from here.") from error
     except psycopg2.ProgrammingError as error:
         raise RegistryError(f"Perennial's database cannot be read: {str(error).splitlines()[0]}. Was it migrated?") from error
 

@@ -36,7 +36,12 @@ def typed_frame(table: pa.Table, columns: dict[str, Column]) -> pd.DataFrame:
     frame: pd.DataFrame = table.drop_columns(masked).to_pandas(split_blocks=True)
     for name in masked:
         frame.insert(table.column_names.index(name), name, _masked(table[name]))
-    return frame
+    return frame if len(frame) else _without_rows(frame)
+
+
+def _without_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same columns, made by pandas: its merges fail on text that Arrow made of no row at all."""
+    return pd.DataFrame({name: pd.Series([], dtype=dtype) for name, dtype in frame.dtypes.items()})
 
 
 def _masked(values: pa.ChunkedArray) -> Any:

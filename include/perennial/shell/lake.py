@@ -18,12 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from perennial.errors import StoreError
+from perennial.errors import ObjectMissing, StoreError
 from perennial.shell.frames import cast_column, check_filled, missing_column, plain_frame, typed_frame
 from perennial.shell.key_hashes import Hashes, key_hashes
 from perennial.shell.revisions import PLACE, Mask, in_force
 from perennial.shell.store import Store
-from perennial.spec import REMOVED, Source
+from perennial.spec import REMOVED, FileSource, Source
 
 TYPES = {
     "string": pa.string(),
@@ -32,6 +32,7 @@ TYPES = {
     "bool": pa.bool_(),
     "timestamp": pa.timestamp("us", tz="UTC"),
 }
+RESTORE = "Restore it from a backup of the store, or retract the batch."
 GROUP_ROWS = 25_000  # of a row group of batches that were put together
 OBJECT = "object of the row"
 Moments = tuple[datetime, datetime]
@@ -119,13 +120,32 @@ class BatchWriter:
         )
 
 
-def open_batch(store: Store, object_key: str, sha256: str) -> pq.ParquetFile:
-    """A stored batch whose bytes are those of the ledger. Raises StoreError when they are not."""
-    file = store.open(object_key)
+def open_batch(store: Store, object_key: str, sha256: str, fix: str = RESTORE) -> pq.ParquetFile:
+    """A stored batch whose bytes are those of the ledger. Raises StoreError, with what to do, when they are not."""
+    try:
+        file = store.open(object_key)
+    except ObjectMissing as error:
+        raise ObjectMissing(f"{error} {fix}") from error
     if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
         file.close()
-        raise StoreError(f"{store.url}/{object_key} is not what the ledger recorded. Restore it, or retract the batch.")
+        raise StoreError(f"{store.url}/{object_key} is not what the ledger recorded. {fix}")
     return pq.ParquetFile(file, pre_buffer=False)
+
+
+def _opened_of(store: Store, source: Source, batch: Any) -> pq.ParquetFile:
+    """An object that a source's rows are read from. Raises StoreError, which says what to enter in which form."""
+    return open_batch(store, batch.object_key, batch.sha256, _fix(source, batch))
+
+
+def _fix(source: Source, batch: Any) -> str:
+    country, seq = _identity(batch)
+    if not seq or getattr(batch, "batches", 1) > 1:
+        return RESTORE
+    then = "" if isinstance(source, FileSource) else ", and after that extract again"
+    return (
+        f"It holds batch {source.name}/{country} {seq}. Restore it from a backup of the store, or trigger "
+        f"quarantine_{source.name} with action retract, country {country}, batch {seq}{then}."
+    )
 
 
 def tables(file: pq.ParquetFile, rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -182,7 +202,7 @@ def _columns(file: pq.ParquetFile) -> pa.Schema:
 
 def rows_at(store: Store, batch: Any, source: Source, moments: pa.Array) -> Iterator[pa.Table]:
     """Rows of a batch (``object_key``, ``sha256``) whose event time is one of the moments, table by table."""
-    file, wanted = open_batch(store, batch.object_key, batch.sha256), schema_of(source)
+    file, wanted = _opened_of(store, source, batch), schema_of(source)
     first, last = pc.min(moments).as_py(), pc.max(moments).as_py()
     for group in range(file.num_row_groups):
         if _may_overlap(_event_times(file, group, source.event_time), first, last):
@@ -318,7 +338,7 @@ class Reader:
 
     def _groups(self, batch: Any, start: datetime, end: datetime, later: "_Later") -> Iterator[pa.Table]:
         """The rows of an object with an event time in the window; the others are left to ``later``."""
-        file, place = open_batch(self.store, batch.object_key, batch.sha256), 0
+        file, place = _opened_of(self.store, self.source, batch), 0
         for number in range(file.num_row_groups):
             span = _event_times(file, number, self.event_time)
             if not _may_overlap(span, start, end):
@@ -394,7 +414,7 @@ class _Later:
         return not is_comparable or (key[0] <= greatest and least <= key[1])
 
     def _group(self, store: Store, group: _Group) -> tuple[pa.Table, Any, str]:
-        file = open_batch(store, group.batch.object_key, group.batch.sha256)
+        file = _opened_of(store, self.source, group.batch)
         table = _read_group(file, group.number, self.schema, self.source, group.batch)
         return table, np.full(table.num_rows, group.place), group.batch.object_key
 
@@ -430,9 +450,14 @@ def _read_group(file: pq.ParquetFile, group: int, wanted: pa.Schema, source: Sou
 
 def _name(batch: Any) -> str:
     """How an error names a batch, or the first one of a compaction."""
-    seq = getattr(batch, "seq", None) or getattr(batch, "first_seq", None)
-    country = batch.object_key.split("/")[-2]
+    country, seq = _identity(batch)
     return f"batch {country} {seq} ({batch.object_key})" if seq else f"batch {batch.object_key}"
+
+
+def _identity(batch: Any) -> tuple[str, int | None]:
+    """Country and number of a batch, or of the first one of a compaction; a number where it has one."""
+    seq = getattr(batch, "seq", None) or getattr(batch, "first_seq", None)
+    return batch.object_key.split("/")[-2], seq
 
 
 def _may_overlap(span: Moments | None, start: datetime, end: datetime) -> bool:

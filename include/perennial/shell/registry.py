@@ -1,6 +1,7 @@
 """The registry's moves: who is champion, and the one INSERT that changes it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg2
@@ -12,6 +13,27 @@ from perennial.shell.database import Connection, fetch, fetch_one, run
 
 BLOCKED = "PB001"
 READS_OTHERWISE = "PB002"
+SIGNED_AGAIN, STORED_AGAIN = "signed again", "stored again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """Whose registry it is, and its generation: raised when it was restored, so that its word counts from then on."""
+
+    id: str
+    generation: int
+
+
+def deployment_of(database: Connection) -> Deployment:
+    """The deployment whose registry this is."""
+    row = fetch_one(database, "deployment_of")
+    return Deployment(id=row.deployment, generation=row.generation)
+
+
+def raise_generation(database: Connection, reason: str, *, beyond: int = 0, is_copy: bool = False) -> Deployment:
+    """Begin a generation, later than all before and than ``beyond``; a copy of another registry gets a name of its own."""
+    run(database, "raise_generation", reason=reason, beyond=beyond, is_copy=is_copy)
+    return deployment_of(database)
 
 
 def champion_of(database: Connection, cell: Cell) -> Any | None:
@@ -24,10 +46,53 @@ def champion_of(database: Connection, cell: Cell) -> Any | None:
 
 def reading_differently(database: Connection, cells: Sequence[Cell]) -> set[Cell]:
     """The cells for which a person has since retracted a batch that the champion or the last verdict's challenger was trained
-    on, or accepted one that the challenger had to do without."""
-    models, countries = [cell.model for cell in cells], [cell.country for cell in cells]
-    rows = fetch(database, "reading_differently", models=models, countries=countries)
-    return {Cell(row.model, row.country) for row in rows}
+    on, or accepted one that the challenger had to do without; and those whose champion is lost."""
+    asked = {"models": [cell.model for cell in cells], "countries": [cell.country for cell in cells]}
+    rows = fetch(database, "reading_differently", **asked)
+    lost = fetch(database, "cells_without_champion", **asked)
+    return {Cell(row.model, row.country) for row in (*rows, *lost)}
+
+
+def is_lost(database: Connection, cell: Cell) -> bool:
+    """Whether the cell's champion was found missing or altered."""
+    return bool(fetch(database, "cells_without_champion", models=[cell.model], countries=[cell.country]))
+
+
+def note_lost(database: Connection, cell: Cell, seq: int, reason: str) -> bool:
+    """Note that the champion of a release is missing or altered; False where that is known."""
+    return bool(run(database, "add_lost_champion", model=cell.model, country=cell.country, seq=seq, reason=reason))
+
+
+def note_found(database: Connection, cell: Cell, seq: int) -> None:
+    """Note that the champion of a release can be read."""
+    run(database, "found_champion", model=cell.model, country=cell.country, seq=seq)
+
+
+def fall_back(database: Connection, cell: Cell, *, against_seq: int, lost: str, former: str, reason: str) -> int:
+    """Put a former version in force in place of a lost one; returns the release's number. Raises StaleVerdict as `publish`."""
+    moved = {"against_seq": against_seq, "from_version": lost, "to_version": former, "reason": reason}
+    try:
+        run(database, "fall_back", model=cell.model, country=cell.country, **moved)
+    except psycopg2.Error as error:
+        raise _explained(error, cell, against_seq) from error
+    return against_seq + 1
+
+
+def add_manifest(
+    database: Connection, version: str, *, follows: str, kind: str, artifact_key: str, sha256: str, size: int
+) -> bool:
+    """Put a further manifest of a version in force; False where another one has been since that of the hash ``follows``.
+
+    Raises ArtifactError where an artifact is to be stored again that a release names.
+    """
+    made = {"artifact_key": artifact_key, "sha256": sha256, "size": size}
+    try:
+        return bool(run(database, "add_manifest", id=version, follows=follows, kind=kind, **made))
+    except errors.RestrictViolation as error:
+        raise ArtifactError(
+            f"The artifact on record of version {version[:12]} cannot be used and is not replaced: "
+            f"{str(error).splitlines()[0]}. Wait for new rows: they make another version."
+        ) from error
 
 
 def publish(

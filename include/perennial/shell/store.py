@@ -1,6 +1,7 @@
 """The object store, addressed by URL: ``s3://bucket/prefix`` or ``file:///folder``. Both keep one contract."""
 
 import os
+import secrets
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -137,15 +138,39 @@ class FolderStore:
     def _write(self, key: str, fill: Any) -> None:
         target = self._path(key)
         try:
+            made = _missing_folders(target.parent)
             target.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
-            with os.fdopen(handle, "wb") as file:
-                fill(file)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(target)
+            _write_whole(target, fill)
+            for folder in {target.parent, *(folder.parent for folder in made)}:
+                _flush_names(folder)
         except OSError as error:
             raise StoreError(f"{self.url}/{key} cannot be written: {error}. Check space and rights.") from error
+
+
+def _missing_folders(folder: Path) -> list[Path]:
+    return [each for each in (folder, *folder.parents) if not each.exists()]
+
+
+def _write_whole(target: Path, fill: Any) -> None:
+    """Fill a file of the umask's mode and put it in the target's place; what fails leaves nothing behind."""
+    new = target.with_name(f".tmp-{secrets.token_hex(8)}")
+    try:
+        with new.open("xb") as file:
+            fill(file)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(target)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _flush_names(folder: Path) -> None:
+    """Bring a folder's names to the disk: without it a power cut may take a file that was written and renamed."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _entry(key: str, path: Path) -> Entry | None:

@@ -7,7 +7,7 @@ It reads and changes nothing, and may run beside everything else: rows are read 
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -25,23 +25,26 @@ from perennial.errors import (
     ArtifactError,
     FileRefused,
     ObjectMissing,
+    RecipeMissing,
     SettingsError,
     SourceError,
     SourceMismatch,
     StoreError,
 )
+from perennial.recipe import frozen_of
 from perennial.resources import Resources
 from perennial.shell import postgres_source
 from perennial.shell.database import Connection, connect, fetch, fetch_one, moment
 from perennial.shell.frames import plain_frame
-from perennial.shell.keys import read_public_keys
+from perennial.shell.keys import read_private_key, read_public_keys
 from perennial.shell.lake import GROUP_ROWS, open_batch, schema_of, tables
+from perennial.shell.registry import Deployment, deployment_of
 from perennial.shell.values import typed_texts
-from perennial.spec import REMOVED, FileSource, Source
+from perennial.spec import REMOVED, FileSource, Model, Source
 from perennial.steps.batches import wanted
 from perennial.steps.in_force import keys_in_force_twice
 from perennial.steps.land_files import delivered
-from perennial.steps.manifests import ManifestRef, load_fit, read_pointer
+from perennial.steps.manifests import Pointer, checked_pointer, load_fit, manifest_of, pointer_key
 
 RULES = {
     1: "a cell with a champion never has none, and never two",
@@ -80,6 +83,11 @@ class Findings:
     violations: list[Violation] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)
     unseen: list[str] = field(default_factory=list)
+    signed: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def note_signer(self, document: bytes, keys: Sequence[Any], kind: str) -> None:
+        """Note which key signed a document that is in force."""
+        self.signed[artifacts.signer(document, keys) or "", kind] += 1
 
     def add(self, rule: int, where: str, what: str) -> None:
         """Note a violation."""
@@ -139,6 +147,7 @@ def examine(resources: Resources, catalog: Catalog, *, deep: bool = False) -> Fi
             records = _read(database, findings)
         _check_artifacts(resources, catalog, records.artifacts, findings, deep)
         _check_pointers(resources, database, records.pointers, findings)
+        findings.unseen += _left_to_sign(resources, findings)
     finally:
         database.close()
     for compaction in records.compactions:
@@ -192,12 +201,12 @@ def _check_balance(rows: list[Any], findings: Findings) -> None:
 
 def _check_artifacts(resources: Resources, catalog: Catalog, rows: list[Any], findings: Findings, deep: bool) -> None:
     keys = read_public_keys(resources.public_keys)
-    trusted = {name: model.trusted for specs in catalog.fleets.values() for name, model in specs.models.items()}
+    models = {name: model for specs in catalog.fleets.values() for name, model in specs.models.items()}
     for row in rows:
         findings.seen["artifacts"] += 1
         sound = _check_artifact(resources, keys, row, findings)
         if deep and sound and row.is_champion:
-            _check_loading(resources, keys, row, trusted.get(row.model, ()), findings)
+            _check_loading(resources, keys, row, models.get(row.model), findings)
 
 
 def _check_artifact(resources: Resources, keys: Any, row: Any, findings: Findings) -> bool:
@@ -211,6 +220,8 @@ def _check_artifact(resources: Resources, keys: Any, row: Any, findings: Finding
             return False
         findings.seen["manifests"] += 1
         payload = artifacts.verify(document, keys, "manifest")
+        findings.note_signer(document, keys, "manifests")
+        artifacts.check_deployment(payload, row.deployment, Cell(row.model, row.country))
         size = len(document) + sum(_checked_size(resources, entry, row) for entry in payload["files"].values())
     except ObjectMissing as error:
         findings.add(missing, where, f"an object of its artifact is missing: {error}".rstrip("."))
@@ -236,25 +247,27 @@ def _checked_size(resources: Resources, entry: dict[str, Any], row: Any) -> int:
     return len(data)
 
 
-def _check_loading(resources: Resources, keys: Any, row: Any, trusted: tuple[str, ...], findings: Findings) -> None:
+def _check_loading(resources: Resources, keys: Any, row: Any, model: Model | None, findings: Findings) -> None:
     cell = Cell(row.model, row.country)
-    manifest = ManifestRef(cell=cell, version=row.id, key=row.artifact_key, sha256=row.sha256)
+    manifest = manifest_of(cell, row)
     for which in ("judged", "served"):
         try:
-            load_fit(resources.store, keys, manifest, which, trusted)
+            frozen = frozen_of(model, row.recipe) if model else None
+            load_fit(resources.store, keys, manifest, which, model.trusted if model else (), frozen)
             findings.seen["loaded"] += 1
-        except ArtifactError as error:
+        except (ArtifactError, RecipeMissing) as error:
             findings.add(9, f"{cell} version {row.id[:12]}", f"its {which} fit cannot be loaded: {error}".rstrip("."))
 
 
 def _check_pointers(resources: Resources, database: Connection, rows: list[Any], findings: Findings) -> None:
-    keys = read_public_keys(resources.public_keys)
+    keys, deployment = read_public_keys(resources.public_keys), deployment_of(database)
     due = {Cell(row.model, row.country): row for row in rows}
     there = {Cell(*parts.groups()) for key in resources.store.keys("pointers/") if (parts := POINTER.fullmatch(key))}
     for cell in sorted({*due, *there}):
         row, where = due.get(cell), f"the pointer of {cell}"
         try:
-            seq, manifest = read_pointer(resources.store, keys, cell)
+            document = resources.store.get(pointer_key(cell))
+            pointer = checked_pointer(document, keys, cell)
         except ObjectMissing:
             if row is not None and row.is_settled:
                 findings.add(2, where, f"it is missing, release {row.seq} is in force")
@@ -263,16 +276,51 @@ def _check_pointers(resources: Resources, database: Connection, rows: list[Any],
             findings.add(9, where, str(error).rstrip("."))
             continue
         findings.seen["pointers"] += 1
-        if row is not None and seq < row.seq and row.is_settled:
-            findings.add(2, where, f"it names release {seq}, release {row.seq} is in force")
-        elif row is None or seq > row.seq:
-            _check_ahead(database, cell, seq, findings)
-        elif seq == row.seq and (manifest.version, manifest.key, manifest.sha256) != (
-            row.version,
-            row.artifact_key,
-            row.sha256,
-        ):
-            findings.add(2, where, f"it names version {manifest.version[:12]}, release {seq} is of {row.version[:12]}")
+        findings.note_signer(document, keys, "pointers")
+        if pointer.manifest.deployment not in ("", deployment.id):
+            findings.add(9, where, f"it is of deployment {pointer.manifest.deployment}, and this is {deployment.id}")
+        else:
+            _check_pointer(database, deployment, cell, pointer, row, findings)
+
+
+def _left_to_sign(resources: Resources, findings: Findings) -> list[str]:
+    """What keys other than the signing key still sign, and which pointers are of before deployments had names."""
+    current = artifacts.key_id(read_private_key(resources.signing_key).public_key())
+    said = []
+    for key in sorted({key for key, _ in findings.signed} - {current}):
+        manifests, pointers = findings.signed[key, "manifests"], findings.signed[key, "pointers"]
+        said.append(
+            f"Key {key} is not the signing key and still signs {manifests} manifests and "
+            f"{pointers} pointers. Before it is "
+            "taken out of the trusted keys: python -m perennial resign."
+        )
+    if findings.seen["nameless"]:
+        said.append(f"{findings.seen['nameless']} pointers name no deployment yet. The DAG maintain writes them again.")
+    return said
+
+
+def _check_pointer(
+    database: Connection, deployment: Deployment, cell: Cell, pointer: Pointer, row: Any | None, findings: Findings
+) -> None:
+    where, (generation, seq) = f"the pointer of {cell}", pointer.mark
+    findings.seen["nameless"] += not pointer.manifest.deployment
+    if generation > deployment.generation:
+        findings.add(2, where, f"it is of generation {generation}, the registry's is {deployment.generation}")
+    elif row is not None and seq < row.seq and row.is_settled:
+        findings.add(2, where, f"it names release {seq}, release {row.seq} is in force")
+    elif row is None or seq > row.seq:
+        _check_ahead(database, cell, seq, findings)
+    elif seq == row.seq and not _is_of(pointer, row):
+        now = fetch_one(database, "champion_of", model=cell.model, country=cell.country)
+        if not _is_of(pointer, now):
+            version = pointer.manifest.version[:12]
+            findings.add(2, where, f"it names version {version}, release {seq} is of {row.version[:12]}")
+
+
+def _is_of(pointer: Pointer, row: Any) -> bool:
+    """Whether a pointer names the version of a row, by the manifest in force."""
+    named = pointer.manifest
+    return (named.version, named.key, named.sha256) == (row.version, row.artifact_key, row.sha256)
 
 
 def _check_ahead(database: Connection, cell: Cell, seq: int, findings: Findings) -> None:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,20 +11,23 @@ import pandas as pd
 
 from perennial.cell import Cell
 from perennial.core.artifacts import environment
-from perennial.core.comparison import Judgement, judge, too_few, too_few_to_train
+from perennial.core.comparison import Judgement, judge, one_class, too_few, too_few_to_train
 from perennial.core.examples import checked_features
 from perennial.core.metrics import METRICS, Floats
 from perennial.core.snapshots import Snapshot
 from perennial.core.spans import clusters_of
 from perennial.core.training import Fit, check_distance, check_sane, fit, predictions, training_rows
-from perennial.errors import Blocked, ExamplesError
-from perennial.recipe import RecipeCode
+from perennial.errors import Blocked, CellTimeout, ChampionFails, ExamplesError, StaleVerdict
+from perennial.failures import reason_of
+from perennial.recipe import RecipeCode, frozen_of
 from perennial.shell.database import Connection, Json, fetch, fetch_one, run, transaction
 from perennial.shell.keys import read_public_keys
 from perennial.shell.registry import champion_of, publish
-from perennial.steps.manifests import ManifestRef, load_fit
-from perennial.steps.material import Job, Material, Outcome, load, version_id
-from perennial.steps.publishing import SAMPLE_ROWS, Challenger, commit_artifact, write_pointer
+from perennial.steps.manifests import load_fit, manifest_of
+from perennial.steps.material import Job, Material, Outcome, criteria_of, load, version_id
+from perennial.steps.pointers import write_pointer
+from perennial.steps.publishing import SAMPLE_ROWS, Challenger, commit_artifact
+from perennial.steps.succession import LOST, succeed
 
 
 @dataclass
@@ -64,33 +67,53 @@ def train_cell(job: Job, timings: Timings) -> Outcome:
         return material
     with timings.part("fit"):
         train = training_rows(material.examples, job.model, material.span.start)
-        if len(train) < job.model.gate.min_train_rows:
-            return Outcome(state="inconclusive", reason=too_few_to_train(len(train), job.model.gate).reason)
+        lacking = _lacking(job, material, train)
+        if lacking is not None:
+            return Outcome(state="inconclusive", reason=lacking.reason)
         judged = fit(job.model, train)
     with timings.part("compare"):
         judgement = _judge(job, material, judged)
     if job.dry_run:
         return Outcome(state="skipped", reason=f"Dry run: {judgement.decision}. {judgement.reason}")
     version, verdict = _record(job, material, judged, judgement)
+    if judgement.decision != "promote" and any(not loss.is_served for loss in job.losses):
+        return Outcome(state="failed", reason=judgement.reason, version=version, verdict=verdict)
     if judgement.decision != "promote":
         state = "kept" if judgement.decision == "keep" else "inconclusive"
         return Outcome(state=state, reason=judgement.reason, version=version, verdict=verdict)
     return _publish(job, material, judged, judgement, version, verdict, timings)
 
 
+def _lacking(job: Job, material: Material, train: pd.DataFrame) -> Judgement | None:
+    """What there is too little of to train on; None where there is enough."""
+    if len(train) < job.model.gate.min_train_rows:
+        return too_few_to_train(len(train), job.model.gate)
+    fitted = (train, _served_rows(job, material)) if job.model.refit else (train,)
+    metric = METRICS[job.model.metric]
+    found = (one_class(rows["target"].to_numpy(dtype=float), metric, "train on") for rows in fitted)
+    return next((judgement for judgement in found if judgement is not None), None)
+
+
 def _judge(job: Job, material: Material, judged: Fit) -> Judgement:
     metric = METRICS[job.model.metric]
-    held = material.held
-    rivals = {}
+    held, champion, without = material.held, None, ""
     if material.champion is not None and material.champion_code is not None:
-        held, rivals["champion"] = _champion_predictions(job, material, material.champion, material.champion_code, held)
+        try:
+            held, theirs = _champion_predictions(job, material, material.champion, material.champion_code, held)
+            champion = _finite(metric.loss(held["target"].to_numpy(dtype=float), theirs), material.champion)
+        except LOST as error:
+            without = _without_champion(job, material.champion, error)
+        except ChampionFails as error:
+            without = str(error)
         if held.empty:
             return too_few(0, 0, job.model.gate)
     target = held["target"].to_numpy(dtype=float)
+    undecided = one_class(target, metric, "judge on")
+    if undecided is not None:
+        return undecided
     predicted = predictions(judged.estimator, job.code, held, metric, job.model.name)
     check_sane(predicted, judged, f"{job.cell} judged fit")
-    champion = metric.loss(target, rivals["champion"]) if rivals else None
-    return judge(
+    judgement = judge(
         challenger=metric.loss(target, predicted),
         champion=champion,
         baseline=metric.loss(target, np.full(len(target), judged.target_mean)),
@@ -99,6 +122,27 @@ def _judge(job: Job, material: Material, judged: Fit) -> Judgement:
         gate=job.model.gate,
         seed=job.model.seed,
     )
+    return replace(judgement, reason=f"{without} Judged as a first model is. {judgement.reason}") if without else judgement
+
+
+def _without_champion(job: Job, champion: Any, error: Exception) -> str:
+    """Why the challenger is judged alone. Raises StaleVerdict where a former version took over: it is judged against that."""
+    if job.dry_run:
+        return f"The champion, release {champion.seq}, cannot be read: {error}"
+    loss = succeed(job.resources, job.database, job.model, job.cell, champion, error)
+    job.losses.append(loss)
+    if loss.is_served:
+        raise StaleVerdict(loss.what)
+    return loss.what
+
+
+def _finite(losses: Floats, champion: Any) -> Floats:
+    """The champion's losses. Raises ChampionFails unless all are finite."""
+    unusable = int((~np.isfinite(losses)).sum())
+    if unusable:
+        what = f"{unusable:,} of its {len(losses):,} predictions are not finite"
+        raise ChampionFails(f"The champion, release {champion.seq}, cannot predict: {what}.")
+    return losses
 
 
 def _champion_predictions(
@@ -116,10 +160,21 @@ def _champion_predictions(
                 f"Model {job.model.name} now has another target than its champion's recipe {champion.recipe[:16]}. "
                 "Errors on different targets cannot be compared: give the new target a model of its own."
             )
-    manifest = ManifestRef(cell=job.cell, version=champion.version, key=champion.artifact_key, sha256=champion.sha256)
+    manifest = manifest_of(job.cell, champion)
     keys = read_public_keys(job.resources.public_keys)
-    estimator = load_fit(job.resources.store, keys, manifest, "judged", job.model.trusted)
-    return held, predictions(estimator, code, theirs, METRICS[job.model.metric], f"{job.cell} champion")
+    frozen = frozen_of(job.model, champion.recipe)
+    estimator = load_fit(job.resources.store, keys, manifest, "judged", job.model.trusted, frozen)
+    return held, _predicted(job, estimator, code, theirs, champion)
+
+
+def _predicted(job: Job, estimator: Any, code: RecipeCode, theirs: pd.DataFrame, champion: Any) -> Floats:
+    """What the champion predicts. Raises ChampionFails when it cannot, with its error."""
+    try:
+        return predictions(estimator, code, theirs, METRICS[job.model.metric], f"{job.cell} champion")
+    except CellTimeout:
+        raise
+    except Exception as error:
+        raise ChampionFails(f"The champion, release {champion.seq}, cannot predict: {reason_of(error)}") from error
 
 
 def _columns(snapshot: Snapshot) -> dict[str, Any]:
@@ -144,7 +199,9 @@ def _write(job: Job, material: Material, judged: Fit, judgement: Judgement) -> t
     )  # fmt: skip
     against = material.champion.seq if material.champion else 0
     identity = {
-        "challenger": version, "against_seq": against, "window_start": span.start, "window_end": span.end
+        "challenger": version, "against_seq": against, "window_start": span.start, "window_end": span.end,
+        "as_first": against > 0 and bool(judgement.scores) and "champion" not in judgement.scores,
+        "criteria": criteria_of(job.model),
     }  # fmt: skip
     row = fetch_one(
         job.database, "add_verdict", model=job.model.name, country=job.country, as_of=material.as_of, rows=span.rows,
@@ -173,7 +230,7 @@ def _publish(
             blockers = fetch(job.database, "blockers_of", model=job.model.name, country=job.country)
             reason = "; ".join(f"{blocker.kind} by {blocker.person}: {blocker.reason}" for blocker in blockers)
             return Outcome(state="blocked", reason=f"Promoted, not published. {reason}", version=version, verdict=verdict)
-        write_pointer(job.resources, manifest, seq)
+        write_pointer(job.resources, job.database, manifest, seq)
     return Outcome(state="published", reason=judgement.reason, version=version, verdict=verdict, release_seq=seq)
 
 
@@ -181,13 +238,17 @@ def _refit(job: Job, material: Material, judged: Fit) -> Fit:
     """The served fit: the same recipe up to ``as_of``, checked against the judged fit."""
     if not job.model.refit:
         return judged
-    until = material.as_of + pd.Timedelta(microseconds=1)
-    served = fit(job.model, training_rows(material.examples, job.model, until))
+    served = fit(job.model, _served_rows(job, material))
     held, metric = material.held, METRICS[job.model.metric]
     both = [predictions(fitted.estimator, job.code, held, metric, job.model.name) for fitted in (served, judged)]
     check_sane(both[0], served, f"{job.cell} served fit")
     check_distance(both[0], both[1], held["target"].to_numpy(dtype=float), job.model.gate, str(job.cell))
     return served
+
+
+def _served_rows(job: Job, material: Material) -> pd.DataFrame:
+    """What the served fit learns from."""
+    return training_rows(material.examples, job.model, material.as_of + pd.Timedelta(microseconds=1))
 
 
 def _challenger(job: Job, material: Material, judged: Fit, served: Fit, version: str) -> Challenger:

@@ -18,18 +18,19 @@ import pandas as pd
 
 from perennial.catalog import Catalog
 from perennial.cell import Cell
+from perennial.core.comparison import one_class
 from perennial.core.examples import matured_examples
 from perennial.core.hindsight import ALWAYS, JUDGED, NEVER, SERVED, History, Stretch
 from perennial.core.metrics import METRICS
 from perennial.core.snapshots import latest_revisions, window_of
 from perennial.core.training import fit, predictions, training_rows
-from perennial.recipe import RecipeCode, code_of
+from perennial.recipe import RecipeCode, code_of, frozen_of
 from perennial.resources import Resources
 from perennial.shell.database import connect, fetch
 from perennial.shell.keys import read_public_keys
 from perennial.shell.lake import Reader, row_columns
 from perennial.spec import Model, Source
-from perennial.steps.manifests import ManifestRef, load_fit
+from perennial.steps.manifests import load_fit, manifest_of
 
 FIRST = datetime(1, 1, 2, tzinfo=UTC)
 INSTANT = pd.Timedelta(microseconds=1)
@@ -171,11 +172,10 @@ def _stretches(ledger: Ledger, first: int, champions: Sequence[Any]) -> tuple[St
 
 def _loaded(ledger: Ledger, champion: Any, which: str, loaded: dict[tuple[str, str], Any]) -> Any:
     if (champion.version, which) not in loaded:
-        manifest = ManifestRef(
-            cell=ledger.cell, version=champion.version, key=champion.artifact_key, sha256=champion.sha256
-        )  # fmt: skip
+        manifest = manifest_of(ledger.cell, champion)
         keys = read_public_keys(ledger.resources.public_keys)
-        estimator = load_fit(ledger.resources.store, keys, manifest, which, ledger.model.trusted)
+        frozen = frozen_of(ledger.model, champion.recipe)
+        estimator = load_fit(ledger.resources.store, keys, manifest, which, ledger.model.trusted, frozen)
         loaded[champion.version, which] = estimator
     return loaded[champion.version, which]
 
@@ -184,7 +184,9 @@ def _fitted(ledger: Ledger, moment: Any) -> Any | None:
     """Today's recipe on what was known at a cycle, or None where that is too little to train on."""
     examples = matured_examples(ledger.model.examples, ledger.known(moment), moment.as_of, ledger.model.name)
     train = training_rows(examples, ledger.model, moment.as_of + INSTANT)
-    return fit(ledger.model, train).estimator if len(train) >= ledger.model.gate.min_train_rows else None
+    target, metric = train["target"].to_numpy(dtype=float), METRICS[ledger.model.metric]
+    is_little = len(train) < ledger.model.gate.min_train_rows or one_class(target, metric, "train on") is not None
+    return None if is_little else fit(ledger.model, train).estimator
 
 
 def _todays_code(model: Model) -> RecipeCode:

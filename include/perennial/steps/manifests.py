@@ -2,51 +2,117 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from perennial.cell import Cell
 from perennial.core import artifacts
-from perennial.errors import ArtifactError
+from perennial.errors import ArtifactAltered, ArtifactError
+from perennial.recipe import Frozen
 from perennial.shell.store import Store
+
+
+class Mark(NamedTuple):
+    """How far a cell has moved: the generation of the registry, then the number of the release."""
+
+    generation: int
+    seq: int
+
+    def __str__(self) -> str:
+        return f"release {self.seq} of generation {self.generation}"
+
+
+NEVER = Mark(0, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ManifestRef:
-    """Where a version's manifest lies, and what it must hash to."""
+    """Where a version's manifest lies, what it must hash to, and the deployment it is of; empty where that is not asked."""
 
     cell: Cell
     version: str
     key: str
     sha256: str
+    deployment: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pointer:
+    """What a cell's pointer says. ``manifest.deployment`` is empty in one of before deployments had names."""
+
+    mark: Mark
+    manifest: ManifestRef
+
+
+def manifest_of(cell: Cell, row: Any) -> ManifestRef:
+    """The manifest of a registry's row with version, artifact_key, sha256 and deployment."""
+    return ManifestRef(
+        cell=cell,
+        version=row.version,
+        key=row.artifact_key,
+        sha256=row.sha256,
+        deployment=row.deployment,
+    )
 
 
 def read_manifest(store: Store, keys: Sequence[Any], manifest: ManifestRef) -> dict[str, Any]:
     """The checked manifest of a version. Raises ArtifactError when it is missing, altered or another's."""
-    document = store.get(manifest.key)
-    if artifacts.sha256(document) != manifest.sha256:
-        raise ArtifactError(f"The manifest {manifest.key} of {manifest.cell} is not the one on record. It was altered.")
-    payload = artifacts.verify(document, keys, "manifest")
+    payload = artifacts.verify(manifest_document(store, manifest), keys, "manifest")
+    artifacts.check_deployment(payload, manifest.deployment, manifest.cell)
     artifacts.check_binding(payload, manifest.cell, manifest.version)
     return payload
 
 
-def load_fit(store: Store, keys: Sequence[Any], manifest: ManifestRef, which: str, trusted: Sequence[str]) -> Any:
-    """The ``judged`` or ``served`` estimator of a version. Raises ArtifactError or ObjectMissing."""
-    return _load(store, read_manifest(store, keys, manifest)["files"][which], manifest.cell, trusted)
+def manifest_document(store: Store, manifest: ManifestRef) -> bytes:
+    """The bytes of a manifest, as they are on record. Raises ObjectMissing, or ArtifactAltered for others."""
+    document = store.get(manifest.key)
+    if artifacts.sha256(document) != manifest.sha256:
+        raise ArtifactAltered(f"The manifest {manifest.key} of {manifest.cell} is not the one on record. It was altered.")
+    return document
 
 
-def load_fits(store: Store, keys: Sequence[Any], manifest: ManifestRef, trusted: Sequence[str]) -> dict[str, Any]:
+def load_fit(
+    store: Store,
+    keys: Sequence[Any],
+    manifest: ManifestRef,
+    which: str,
+    trusted: Sequence[str],
+    frozen: Frozen | None = None,
+) -> Any:
+    """The ``judged`` or ``served`` estimator of a version. Raises ArtifactError or ObjectMissing.
+
+    ``frozen``: where what it names of its fleet is taken from, see `recipe.frozen_of`.
+    """
+    return _load(store, read_manifest(store, keys, manifest)["files"][which], manifest.cell, trusted, frozen)
+
+
+def load_fits(
+    store: Store,
+    keys: Sequence[Any],
+    manifest: ManifestRef,
+    trusted: Sequence[str],
+    frozen: Frozen | None = None,
+) -> dict[str, Any]:
     """Both estimators of a version by name; one, where they are the same file. Raises as `load_fit` does."""
     files = read_manifest(store, keys, manifest)["files"]
     distinct = {entry["key"]: entry for entry in files.values()}
-    loaded = {key: _load(store, entry, manifest.cell, trusted) for key, entry in distinct.items()}
+    loaded = {key: _load(store, entry, manifest.cell, trusted, frozen) for key, entry in distinct.items()}
     return {which: loaded[entry["key"]] for which, entry in files.items()}
 
 
-def _load(store: Store, entry: dict[str, Any], cell: Cell, trusted: Sequence[str]) -> Any:
+def check_whole(store: Store, keys: Sequence[Any], manifest: ManifestRef) -> None:
+    """Raise ObjectMissing or ArtifactAltered unless manifest and files are there as they are on record. Nothing is loaded.
+
+    Raises ArtifactError for a manifest that no trusted key has signed.
+    """
+    payload = artifacts.verify(manifest_document(store, manifest), keys, "manifest")
+    for entry in payload["files"].values():
+        artifacts.check_file(store.get(entry["key"]), entry, manifest.cell)
+
+
+def _load(store: Store, entry: dict[str, Any], cell: Cell, trusted: Sequence[str], frozen: Frozen | None) -> Any:
     data = store.get(entry["key"])
     artifacts.check_file(data, entry, cell)
-    return artifacts.decode_estimator(data, trusted)
+    return artifacts.decode_estimator(data, trusted, frozen)
 
 
 def pointer_key(cell: Cell) -> str:
@@ -54,18 +120,50 @@ def pointer_key(cell: Cell) -> str:
     return f"pointers/{cell.model}/{cell.country}.json"
 
 
-def read_pointer(store: Store, keys: Sequence[Any], cell: Cell, at_least: int = 0) -> tuple[int, ManifestRef]:
-    """The release number and manifest a cell's pointer names.
+def read_pointer(
+    store: Store,
+    keys: Sequence[Any],
+    cell: Cell,
+    deployment: str = "",
+    at_least: tuple[int, int] = NEVER,
+) -> Pointer:
+    """What a cell's pointer says.
 
-    Raises ObjectMissing without a pointer, ArtifactError when it is not signed, another cell's, or numbered below
-    ``at_least``: an old pointer that somebody put back.
+    Raises ObjectMissing without a pointer, ArtifactError when it is not signed, another cell's or
+    deployment's, or of before ``at_least``: an old pointer that somebody put back. Where a
+    ``deployment`` is asked for, one that names none is refused.
     """
-    payload = artifacts.verify(store.get(pointer_key(cell)), keys, "pointer")
+    return checked_pointer(store.get(pointer_key(cell)), keys, cell, deployment, at_least)
+
+
+def checked_pointer(
+    document: bytes,
+    keys: Sequence[Any],
+    cell: Cell,
+    deployment: str = "",
+    at_least: tuple[int, int] = NEVER,
+) -> Pointer:
+    """The pointer of a document. Raises ArtifactError as `read_pointer` does."""
+    payload = artifacts.verify(document, keys, "pointer")
     if (payload["model"], payload["country"]) != (cell.model, cell.country):
         raise ArtifactError(f"The pointer of {cell} is that of {payload['model']}/{payload['country']}.")
-    if payload["seq"] < at_least:
-        raise ArtifactError(
-            f"The pointer of {cell} names release {payload['seq']}, but {at_least} has been seen. It was put back."
-        )
-    manifest = ManifestRef(cell=cell, version=payload["version"], key=payload["manifest"], sha256=payload["manifest_sha256"])
-    return payload["seq"], manifest
+    artifacts.check_deployment(payload, deployment, cell)
+    if deployment and not payload["deployment"]:
+        raise ArtifactError(f"The pointer of {cell} names no deployment: it is an old one. The DAG maintain writes it again.")
+    mark = Mark(payload["generation"], payload["seq"])
+    check_mark(cell, mark, Mark(*at_least))
+    manifest = ManifestRef(
+        cell=cell,
+        version=payload["version"],
+        key=payload["manifest"],
+        sha256=payload["manifest_sha256"],
+        deployment=payload["deployment"],
+    )
+    return Pointer(mark=mark, manifest=manifest)
+
+
+def check_mark(cell: Cell, mark: Mark, seen: Mark) -> None:
+    """Raise ArtifactError for a pointer of before one that has been seen."""
+    if mark < seen:
+        names = f"{mark}, but {seen}" if mark.generation < seen.generation else f"release {mark.seq}, but {seen.seq}"
+        raise ArtifactError(f"The pointer of {cell} names {names} has been seen. It was put back.")

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +12,9 @@ import pandas as pd
 from perennial.cell import Cell
 from perennial.core.artifacts import environment
 from perennial.core.comparison import rows_in_reach, too_few
-from perennial.core.examples import made_examples, matured_examples, missing_labels, with_labels
+from perennial.core.examples import check_target, made_examples, matured_examples, missing_labels, with_labels
+from perennial.core.messages import Loss
+from perennial.core.metrics import METRICS
 from perennial.core.snapshots import Snapshot, also_known, latest_revisions, window_of
 from perennial.core.spans import Span, comparison_span, unseen_rows
 from perennial.errors import StoreError
@@ -20,17 +22,24 @@ from perennial.recipe import Recipe, RecipeCode, code_of, recipe_of
 from perennial.resources import Resources
 from perennial.shell.database import Connection, fetch, fetch_one, moment
 from perennial.shell.lake import Reader, row_columns
-from perennial.shell.registry import reading_differently
+from perennial.shell.registry import is_lost, reading_differently
 from perennial.spec import Model, Source
 from perennial.steps.verifier import Verifier
 
 logger = logging.getLogger(__name__)
+
+LOST_AND_NOTHING_NEW = (
+    "The champion cannot be read, readers are without a model, and what is there to train on would "
+    "make this very version "
+    "again. New rows make another one; or restore its objects from a backup of the store."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """What a worker hands to a cell: the run's request, the country's data time when it was planned, the outside world, what
     it has read already. ``known_until``: of a backfill, which does without what became known later.
+    ``losses``: champions that the cell has found to be unreadable; their owners are told at once.
     """
 
     run_id: str
@@ -45,6 +54,7 @@ class Job:
     database: Connection
     verifier: Verifier
     reader: Reader
+    losses: list[Loss] = field(default_factory=list)
 
     @property
     def cell(self) -> Cell:
@@ -98,7 +108,10 @@ def load(job: Job, champion: Any | None) -> Material | Outcome:
     if reading is None:
         return Outcome(state="skipped", reason=f"Source {job.source.name} has no accepted rows for {job.country}.")
     job, rows = replace(job, as_of=reading.as_of), reading.rows
+    if rows.empty:
+        return Outcome(state="skipped", reason=_no_rows(job, reading.snapshot))
     made = made_examples(job.model.examples, rows, job.as_of, job.model.name)
+    check_target(made, METRICS[job.model.metric], job.model.name)
     lacking = _lacking_labels(job, made)
     if lacking:
         return Outcome(state="inconclusive", reason=lacking)
@@ -121,8 +134,22 @@ def load(job: Job, champion: Any | None) -> Material | Outcome:
         span=span,
     )
     if champion is not None and champion.version == version_id(job, material):
-        return Outcome(state="skipped", reason="Nothing has changed: the champion is this very version.")
+        return _this_very_version(job)
     return material
+
+
+def _no_rows(job: Job, snapshot: Snapshot) -> str:
+    start, end = (f"{edge:%Y-%m-%d %H:%M}" for edge in (snapshot.window_start, snapshot.window_end))
+    return (
+        f"Source {job.source.name} has no rows of {job.country} from {start} to {end}, which {job.model.name} reads as of then."
+    )
+
+
+def _this_very_version(job: Job) -> Outcome:
+    """How a cell ends whose champion was made of the same inputs."""
+    if is_lost(job.database, job.cell):
+        return Outcome(state="failed", reason=LOST_AND_NOTHING_NEW)
+    return Outcome(state="skipped", reason="Nothing has changed: the champion is this very version.")
 
 
 def _lacking_labels(job: Job, made: pd.DataFrame) -> str:
@@ -263,3 +290,9 @@ def version_id(job: Job, material: Material) -> str:
         material.as_of.isoformat(), job.model.refit, environment(),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def criteria_of(model: Model) -> str:
+    """The hash of what a challenger is judged by, gate and metric: another gate is another question."""
+    gate = {name: value if isinstance(value, str) else float(value) for name, value in asdict(model.gate).items()}
+    return hashlib.sha256(json.dumps([model.metric, gate], sort_keys=True).encode()).hexdigest()

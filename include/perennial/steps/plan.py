@@ -1,6 +1,7 @@
 """Plan: which cells of a fleet are due, written down as pending outcomes."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -8,7 +9,7 @@ from typing import Any
 
 from perennial.catalog import Catalog, FleetSpecs
 from perennial.cell import Cell
-from perennial.errors import RequestError
+from perennial.errors import AlreadyDecided, RequestError
 from perennial.resources import Resources
 from perennial.shell.database import Connection, Json, connect, fetch, fetch_one, run, transaction
 from perennial.shell.registry import reading_differently
@@ -19,6 +20,7 @@ DataTimes = dict[str, dict[str, datetime]]  # by source and country
 
 SECONDS_PER_ROW = 1e-5
 HELD_REASON = 300
+SHOWN = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,8 @@ class Plan:
 def plan(resources: Resources, catalog: Catalog, fleet_name: str, run_id: str, request: Request) -> Plan:
     """Write the run and its due cells; planning the same run again changes nothing.
 
-    Raises RequestError for a model, country or combination that the fleet does not have.
+    Raises RequestError for a model, country or combination that the fleet does not have, and AlreadyDecided, naming what to
+    do, for a run that has ended and of which cells failed: outcomes are final, so clearing it trains nothing.
     """
     specs = catalog.fleet(fleet_name)
     wanted = requested_cells(specs, request)
@@ -68,10 +71,23 @@ def plan(resources: Resources, catalog: Catalog, fleet_name: str, run_id: str, r
         planned = fetch_one(database, "run_of", id=run_id)
         if planned is None:
             _write(database, specs, run_id, request, wanted)
+        elif planned.finished_at is not None:
+            _check_none_failed(database, specs, run_id)
         pending = fetch_one(database, "count_pending", run_id=run_id).number
     finally:
         database.close()
     return Plan(cells=pending, workers=min(specs.fleet.workers, pending))
+
+
+def _check_none_failed(database: Connection, specs: FleetSpecs, run_id: str) -> None:
+    failed = fetch(database, "failed_of", run_id=run_id)
+    if failed:
+        models, countries = ({getattr(row, axis) for row in failed} for axis in ("model", "country"))
+        raise AlreadyDecided(
+            f"Run {run_id} is decided, and its outcomes are final: {len(failed)} of {failed[0].cells} cells failed. "
+            f"Clearing it trains nothing. Mend the cause and trigger a new run of retrain_{specs.fleet.name} with "
+            f"force, models {', '.join(sorted(models))} and countries {', '.join(sorted(countries))}."
+        )
 
 
 def requested_cells(specs: FleetSpecs, request: Request) -> list[Cell]:
@@ -109,8 +125,10 @@ class Planned:
 
 def _write(database: Connection, specs: FleetSpecs, run_id: str, request: Request, wanted: list[Cell]) -> None:
     as_of = {name: _as_of(database, name, request.as_of) for name in specs.sources}
-    planned = _planned(database, specs, request, wanted, as_of)
     held = _held(database, specs, wanted)
+    planned, left_out = _planned(database, specs, request, wanted, as_of)
+    left_out = {cell: why for cell, why in left_out.items() if cell not in held}
+    left_out |= _not_there(request, wanted)
     with transaction(database):
         run(
             database,
@@ -119,9 +137,27 @@ def _write(database: Connection, specs: FleetSpecs, run_id: str, request: Reques
             fleet=specs.fleet.name,
             requested=Json(request.as_json()),
             as_of=Json(_stored(as_of)),
+            left_out=Json(_told(left_out)),
         )
         _write_cells(database, specs, run_id, planned, held)
     logger.info("%s: planned %s of %s cells", run_id, len(planned), len(wanted))
+
+
+def _not_there(request: Request, wanted: list[Cell]) -> dict[Cell, str]:
+    """The cells of a request that the fleet does not have, beside others that it has."""
+    countries = request.countries or ()
+    asked = {Cell(model, country) for model in request.models or () for country in countries}
+    return {cell: f"Model {cell.model} has no country {cell.country}." for cell in asked - set(wanted)}
+
+
+def _told(left_out: dict[Cell, str]) -> dict[str, dict[str, Any]]:
+    """By reason: how many cells are left out for it, and the first of them. The log names all."""
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for cell, why in sorted(left_out.items()):
+        by_reason[why].append(str(cell))
+    for why, cells in by_reason.items():
+        logger.info("Not planned: %s (%s): %s", ", ".join(cells), len(cells), why)
+    return {why: {"cells": len(cells), "first": cells[:SHOWN]} for why, cells in by_reason.items()}
 
 
 def _write_cells(database: Connection, specs: FleetSpecs, run_id: str, planned: list[Planned], held: dict[Cell, str]) -> None:
@@ -149,22 +185,30 @@ def _write_cells(database: Connection, specs: FleetSpecs, run_id: str, planned: 
     )
 
 
-def _planned(database: Connection, specs: FleetSpecs, request: Request, wanted: list[Cell], as_of: DataTimes) -> list[Planned]:
-    """The cells that could be due by the ledger alone; refused ones always. The worker that takes a cell looks at its rows."""
+def _planned(
+    database: Connection, specs: FleetSpecs, request: Request, wanted: list[Cell], as_of: DataTimes
+) -> tuple[list[Planned], dict[Cell, str]]:
+    """The cells that could be due by the ledger alone, refused ones always; and why others are not.
+
+    The worker that takes a cell looks at its rows.
+    """
     models, countries = [cell.model for cell in wanted], [cell.country for cell in wanted]
     past = {Cell(row.model, row.country): row for row in fetch(database, "past_of", models=models, countries=countries)}
     ledgers = {(source, row.country): row for source in specs.sources for row in fetch(database, "decided_rows", source=source)}
     before = fetch_one(database, "newest_run", fleet=specs.fleet.name)
-    anew, planned = reading_differently(database, wanted), []
+    anew, planned, left_out = reading_differently(database, wanted), [], {}
     for cell in wanted:
         source = specs.models[cell.model].source if cell.model in specs.models else ""
         ledger, last = ledgers.get((source, cell.country)), past[cell]
-        reached = as_of[source].get(cell.country) if source else None
-        if cell.model in specs.refused or (ledger and _may_be_due(last.as_of, reached, request, cell in anew)):
+        reached = as_of[source].get(cell.country) if ledger else None
+        why = _why_not_due(cell, source, last.as_of, reached, request, cell in anew)
+        if why and cell.model not in specs.refused:
+            left_out[cell] = why
+        else:
             cost = last.seconds or SECONDS_PER_ROW * (int(ledger.rows) if ledger else 0)
             is_fresh = before is None or (ledger is not None and ledger.decided_at >= before.planned_at)
             planned.append(Planned(cell=cell, source=source, cost=cost, is_fresh=is_fresh))
-    return planned
+    return planned, left_out
 
 
 def _held(database: Connection, specs: FleetSpecs, wanted: list[Cell]) -> dict[Cell, str]:
@@ -192,8 +236,23 @@ def _iso(countries: dict[str, datetime]) -> dict[str, str]:
     return {country: reached.isoformat() for country, reached in countries.items()}
 
 
-def _may_be_due(asked: datetime | None, reached: datetime | None, request: Request, reads_anew: bool) -> bool:
-    """Whether a country has got past the data time its cell was last asked at; one without a data time has nothing to learn."""
+def _why_not_due(
+    cell: Cell,
+    source: str,
+    asked: datetime | None,
+    reached: datetime | None,
+    request: Request,
+    reads_anew: bool,
+) -> str:
+    """Empty where a country has got past the data time that its cell was last asked at.
+
+    One without a data time has nothing to learn.
+    """
     if reached is None:
-        return False
-    return request.force or reads_anew or asked is None or reached > asked
+        return f"Source {source} has no accepted rows for {cell.country}."
+    if request.force or reads_anew or asked is None or reached > asked:
+        return ""
+    if request.as_of is not None and request.as_of < asked:
+        until = f"{request.as_of:%Y-%m-%d %H:%M}"
+        return f"It was judged as of later than {until} already. Force asks again."
+    return "No row later than those that it was last judged on is accepted."

@@ -1,5 +1,7 @@
 """Publishing: artifact first, read back and verified by another process, then one row."""
 
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +11,17 @@ from perennial.cell import Cell
 from perennial.core import artifacts
 from perennial.core.metrics import Floats
 from perennial.core.training import Fit
+from perennial.errors import ArtifactError
+from perennial.recipe import fleet_package
 from perennial.resources import Resources
 from perennial.shell.database import Connection, fetch_one, run
 from perennial.shell.keys import read_private_key
+from perennial.shell.registry import STORED_AGAIN, add_manifest, deployment_of
 from perennial.spec import Model
-from perennial.steps.manifests import ManifestRef, pointer_key
+from perennial.steps.manifests import ManifestRef, manifest_of
 from perennial.steps.verifier import Verifier
+
+logger = logging.getLogger(__name__)
 
 SAMPLE_ROWS = 50
 
@@ -31,51 +38,124 @@ class Challenger:
     expected: dict[str, Floats]
 
 
-def store_artifact(resources: Resources, model: Model, cell: Cell, challenger: Challenger) -> tuple[ManifestRef, int]:
+def store_artifact(
+    resources: Resources, model: Model, cell: Cell, challenger: Challenger, deployment: str
+) -> tuple[ManifestRef, int]:
     """Store both fits, then the signed manifest that binds them; returns where it lies, and all bytes."""
     folder = f"artifacts/{cell.model}/{cell.country}/{challenger.version}"
     blobs = {"judged": artifacts.encode_estimator(challenger.judged.estimator)}
     blobs["served"] = (
         blobs["judged"] if challenger.served is challenger.judged else artifacts.encode_estimator(challenger.served.estimator)
     )
+    package = fleet_package(model)
+    _check_code_is_kept(blobs.values(), package, cell)
     files: dict[str, dict[str, Any]] = {}
     for name, data in blobs.items():
         digest = artifacts.sha256(data)
         files[name] = {"key": f"{folder}/{digest}.skops", "sha256": digest, "size": len(data)}
         resources.store.put(files[name]["key"], data)
     payload = artifacts.manifest_payload(
-        cell=cell, version=challenger.version, files=files, features=challenger.sample, recipe=challenger.recipe,
+        cell=cell,
+        version=challenger.version,
+        deployment=deployment,
+        files=files,
+        features=challenger.sample,
+        recipe=challenger.recipe,
         metric=model.metric,
-    )  # fmt: skip
+        package=package,
+    )
+    return put_manifest(resources, payload)
+
+
+def _check_code_is_kept(blobs: Iterable[bytes], package: str, cell: Cell) -> None:
+    """Raise ArtifactError for types of the tree beside the fleet: an edit of theirs would change this version's predictions."""
+    strangers = sorted({name for data in blobs for name in artifacts.unfrozen_types(data, package)})
+    if strangers:
+        raise ArtifactError(
+            f"The artifact of {cell} names {', '.join(strangers)}, which no recipe keeps: whoever "
+            f"edits it would change a "
+            f"champion in force. Move it into {package}, or into a package that is installed."
+        )
+
+
+def put_manifest(resources: Resources, payload: dict[str, Any]) -> tuple[ManifestRef, int]:
+    """Sign and store a manifest; returns where it lies, and the bytes of it and of the files it names."""
+    cell, version = Cell(payload["model"], payload["country"]), payload["version"]
     document = artifacts.sign(payload, read_private_key(resources.signing_key))
     digest = artifacts.sha256(document)
-    key = f"{folder}/{digest}.manifest"
+    key = f"artifacts/{cell.model}/{cell.country}/{version}/{digest}.manifest"
     resources.store.put(key, document)
-    manifest = ManifestRef(cell=cell, version=challenger.version, key=key, sha256=digest)
-    return manifest, len(document) + sum(len(data) for data in blobs.values())
+    manifest = ManifestRef(cell=cell, version=version, key=key, sha256=digest, deployment=payload["deployment"])
+    return manifest, len(document) + sum(entry["size"] for entry in payload["files"].values())
 
 
 def commit_artifact(
-    resources: Resources, database: Connection, verifier: Verifier, model: Model, cell: Cell, challenger: Challenger
+    resources: Resources,
+    database: Connection,
+    verifier: Verifier,
+    model: Model,
+    cell: Cell,
+    challenger: Challenger,
 ) -> ManifestRef:
-    """Store, verify in another process, and record a challenger's artifact; returns the one on record.
+    """Store, verify in another process, and record a challenger's artifact; returns the one on record, verified.
 
-    The first artifact recorded for a version wins; another one is an orphan. Raises ArtifactError when what was read
-    back does not predict what the fits in memory predict.
+    The first artifact recorded for a version wins, while it passes; another one is an orphan. One
+    that fails is replaced, if no release names the version. Raises ArtifactError when what was read
+    back does not predict what the fits in memory do.
     """
-    manifest, size = store_artifact(resources, model, cell, challenger)
+    recorded = _recorded(database, cell, challenger.version)
+    failure = _failure(verifier, recorded, model, challenger) if recorded else None
+    if recorded and failure is None:
+        return recorded
+    manifest, size = store_artifact(resources, model, cell, challenger, deployment_of(database).id)
+    _verify(verifier, manifest, model, challenger)
+    if recorded is None:
+        _record_first(database, manifest, size, challenger)
+    else:
+        logger.warning("The artifact on record of %s is replaced. %s", cell, failure)
+        _replace(database, recorded, manifest, size)
+    if _recorded(database, cell, challenger.version) != manifest:
+        raise ArtifactError(f"Another process has recorded an artifact of {cell} meanwhile. The cell is to be judged again.")
+    return manifest
+
+
+def _verify(verifier: Verifier, manifest: ManifestRef, model: Model, challenger: Challenger) -> None:
     verifier.verify(manifest, model.trusted, model.metric, challenger.sample, challenger.expected)
+
+
+def _failure(verifier: Verifier, manifest: ManifestRef, model: Model, challenger: Challenger) -> ArtifactError | None:
+    """Why the artifact on record cannot be released; None where it can."""
+    try:
+        _verify(verifier, manifest, model, challenger)
+    except ArtifactError as error:
+        return error
+    return None
+
+
+def _recorded(database: Connection, cell: Cell, version: str) -> ManifestRef | None:
+    row = fetch_one(database, "artifact_of", id=version)
+    return manifest_of(cell, row) if row else None
+
+
+def _record_first(database: Connection, manifest: ManifestRef, size: int, challenger: Challenger) -> None:
     run(
-        database, "add_artifact", id=challenger.version, artifact_key=manifest.key, sha256=manifest.sha256, size=size,
+        database,
+        "add_artifact",
+        id=manifest.version,
+        artifact_key=manifest.key,
+        sha256=manifest.sha256,
+        size=size,
         served_until=challenger.served.until,
-    )  # fmt: skip
-    row = fetch_one(database, "artifact_of", id=challenger.version)
-    return ManifestRef(cell=cell, version=challenger.version, key=row.artifact_key, sha256=row.sha256)
-
-
-def write_pointer(resources: Resources, manifest: ManifestRef, seq: int) -> None:
-    """Write the signed pointer that readers without Postgres follow. Written after the row; it may lag, never lead."""
-    payload = artifacts.pointer_payload(
-        cell=manifest.cell, seq=seq, version=manifest.version, manifest=manifest.key, manifest_sha256=manifest.sha256
     )
-    resources.store.put(pointer_key(manifest.cell), artifacts.sign(payload, read_private_key(resources.signing_key)))
+
+
+def _replace(database: Connection, former: ManifestRef, manifest: ManifestRef, size: int) -> None:
+    add_manifest(
+        database,
+        manifest.version,
+        follows=former.sha256,
+        kind=STORED_AGAIN,
+        artifact_key=manifest.key,
+        sha256=manifest.sha256,
+        size=size,
+    )

@@ -2,62 +2,117 @@
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from perennial.catalog import Catalog
 from perennial.cell import Cell
 from perennial.core.messages import Result
-from perennial.errors import ArtifactError, FleetFailed, NothingToDo, ObjectMissing
+from perennial.errors import FleetFailed, NothingToDo
 from perennial.resources import Resources
 from perennial.shell.database import Connection, connect, fetch, fetch_one, run
-from perennial.shell.keys import read_public_keys
-from perennial.shell.registry import champion_of
+from perennial.spec import Fleet
 from perennial.steps.cell import released_outcome
-from perennial.steps.manifests import ManifestRef, read_pointer
 from perennial.steps.material import Outcome
-from perennial.steps.publishing import write_pointer
+from perennial.steps.pointers import bring_into_step
 from perennial.steps.tell import tell
 
 logger = logging.getLogger(__name__)
 
+ABANDONED = "Its run is over, and no worker brought it to an end. See the logs of the run's tasks."
+SEE_LOG = "See that task's log."
 UNFINISHED = "No worker brought it to an end. See the logs of the run's train tasks."
 
 
-def report(resources: Resources, catalog: Catalog, run_id: str, run_url: str = "") -> dict[str, int]:
-    """Outcomes by state, after the owners were told. ``run_url`` is where they look.
+@dataclass(frozen=True, kw_only=True)
+class Scheduler:
+    """What whoever starts runs knows of them: the page of a run, and whether it is over, or gone."""
+
+    page: Callable[[str], str] = lambda run_id: ""
+    is_over: Callable[[str], bool] = lambda run_id: False
+
+
+NOBODY = Scheduler()
+
+
+def report(
+    resources: Resources,
+    catalog: Catalog,
+    run_id: str,
+    scheduler: Scheduler = NOBODY,
+    why_no_plan: str = "",
+) -> dict[str, int]:
+    """Outcomes by state, after the owners were told. The fleet's runs that are over without a report are closed, too.
 
     Raises FleetFailed, naming each failed cell and cause, beyond the fleet's failure limit. A planned cell that no worker
-    ended is failed here. A run without a plan has failed; its id begins with the fleet's name.
+    ended is failed here. A run without a plan has failed, for ``why_no_plan`` where its plan task
+    said that; its id begins with the fleet's name. Raises RegistryLost when the
+    registry goes away: a retry goes on, for a run is open until what its owners are told is written down.
     """
-    database = connect(resources.database)
-    try:
+    if why_no_plan:
+        logger.error("The plan task failed: %s", why_no_plan)
+    with closing(connect(resources.database)) as database:
         planned = fetch_one(database, "run_of", id=run_id)
-        outcomes = _finish(database, run_id) if planned else None
-    finally:
-        database.close()
-    fleet_name = planned.fleet if planned else run_id.partition("/")[0]
-    limit = catalog.fleet(fleet_name).fleet.failure_limit
-    result = Result(run_id=run_id, url=run_url, outcomes=outcomes, limit=limit)
-    tell(resources, catalog, fleet_name, result)
+        fleet = catalog.fleet(planned.fleet if planned else run_id.partition("/")[0]).fleet
+        outcomes = _decided(database, run_id, UNFINISHED) if planned else None
+        result = Result(
+            run_id=run_id,
+            url=scheduler.page(run_id),
+            outcomes=outcomes,
+            limit=fleet.failure_limit,
+            why_no_plan=why_no_plan,
+        )
+        _close(resources, catalog, database, fleet, result)
+        _close_abandoned(resources, catalog, database, fleet, scheduler)
     if outcomes is None:
-        raise FleetFailed(f"Run {run_id} has no plan: its plan task failed. See that task's log.")
+        why = why_no_plan or SEE_LOG
+        raise FleetFailed(f"Run {run_id} has no plan: its plan task failed. {why}")
+    _say_left_out(planned, outcomes)
     if result.is_beyond_limit:
         raise FleetFailed(_causes(outcomes, run_id))
     return dict(Counter(outcome.state for outcome in outcomes))
 
 
-def _finish(database: Connection, run_id: str) -> list[Any]:
+def _decided(database: Connection, run_id: str, reason: str) -> list[Any]:
+    """Every outcome of a run; cells that no worker ended are failed for a reason."""
     for row in fetch(database, "pending", run_id=run_id):
         cell = Cell(row.model, row.country)
-        outcome = released_outcome(database, cell, run_id) or Outcome(state="failed", reason=UNFINISHED)
+        outcome = released_outcome(database, cell, run_id) or Outcome(state="failed", reason=reason)
         run(database, "decide", run_id=run_id, **cell._asdict(), **asdict(outcome))
     outcomes = fetch(database, "outcomes_of", run_id=run_id)
-    run(database, "finish_run", id=run_id)
-    for outcome in outcomes:
-        logger.info("%s/%s: %s. %s", outcome.model, outcome.country, outcome.state, outcome.reason)
+    for outcome in sorted(outcomes, key=lambda outcome: outcome.state != "failed"):
+        level = logging.ERROR if outcome.state == "failed" else logging.INFO
+        cell = Cell(outcome.model, outcome.country)
+        logger.log(level, "%s: %s. %s", cell, outcome.state, outcome.reason)
     return outcomes
+
+
+def _say_left_out(planned: Any, outcomes: list[Any]) -> None:
+    """Which cells were not planned, and why: where none was, that is all there is to say."""
+    if not outcomes:
+        logger.warning("No cell of run %s was due, so nothing was trained.", planned.id)
+    for why, left in planned.left_out.items():
+        more = left["cells"] - len(left["first"])
+        cells = ", ".join(left["first"]) + (f" and {more} more" if more else "")
+        logger.info("Not planned: %s: %s", cells, why)
+
+
+def _close(resources: Resources, catalog: Catalog, database: Connection, fleet: Fleet, result: Result) -> None:
+    tell(resources, catalog, fleet.name, result)
+    run(database, "finish_run", id=result.run_id)
+
+
+def _close_abandoned(resources: Resources, catalog: Catalog, database: Connection, fleet: Fleet, scheduler: Scheduler) -> None:
+    """Close the fleet's runs that are over, or gone, and whose own report never came to an end."""
+    for each in fetch(database, "open_runs", fleet=fleet.name):
+        if scheduler.is_over(each.id):
+            logger.warning("Run %s is over without a report. It is closed here.", each.id)
+            outcomes = _decided(database, each.id, ABANDONED)
+            url = scheduler.page(each.id)
+            result = Result(run_id=each.id, url=url, outcomes=outcomes, limit=fleet.failure_limit)
+            _close(resources, catalog, database, fleet, result)
 
 
 def _causes(outcomes: list[Any], run_id: str) -> str:
@@ -82,46 +137,9 @@ def announce(resources: Resources, catalog: Catalog, fleet_name: str) -> list[st
         releases = fetch(database, "unannounced_releases", models=models, asset=asset)
         if not releases:
             raise NothingToDo(f"No champion of fleet {fleet_name} has moved.")
-        _repair(resources, database, {Cell(release.model, release.country) for release in releases})
+        bring_into_step(resources, database, {Cell(release.model, release.country) for release in releases})
         items = [f"{release.model}/{release.country}/{release.seq}" for release in releases]
         run(database, "announce", asset=asset, items=items)
     finally:
         database.close()
     return items
-
-
-def repair_pointers(resources: Resources, catalog: Catalog) -> int:
-    """Rewrite every pointer that is missing, altered or behind its cell's last release; returns how many."""
-    models = [model for specs in catalog.fleets.values() for model in specs.models]
-    database = connect(resources.database)
-    try:
-        return _repair(
-            resources, database, {Cell(row.model, row.country) for row in fetch(database, "cells_of", models=models)}
-        )
-    finally:
-        database.close()
-
-
-def _repair(resources: Resources, database: Connection, cells: Iterable[Cell]) -> int:
-    keys = read_public_keys(resources.public_keys)
-    repaired = [cell for cell in sorted(cells) if _bring_into_step(resources, database, keys, cell)]
-    for cell in repaired:
-        logger.warning("The pointer of %s was not in step with its last release, and is now.", cell)
-    return len(repaired)
-
-
-def _bring_into_step(resources: Resources, database: Connection, keys: Sequence[Any], cell: Cell) -> bool:
-    """Write the cell's pointer if it lags. A release may be made meanwhile: the last one looked at is the last one there is."""
-    champion, lagged = champion_of(database, cell), False
-    while champion is not None and _seq_of_pointer(resources, keys, cell) < champion.seq:
-        manifest = ManifestRef(cell=cell, version=champion.version, key=champion.artifact_key, sha256=champion.sha256)
-        write_pointer(resources, manifest, champion.seq)
-        champion, lagged = champion_of(database, cell), True
-    return lagged
-
-
-def _seq_of_pointer(resources: Resources, keys: Sequence[Any], cell: Cell) -> int:
-    try:
-        return read_pointer(resources.store, keys, cell)[0]
-    except (ObjectMissing, ArtifactError):
-        return 0

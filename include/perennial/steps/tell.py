@@ -2,13 +2,14 @@
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from perennial.catalog import Catalog, FleetSpecs
-from perennial.core.messages import Result, messages_of, owners_of
-from perennial.errors import AddressError, Undelivered
+from perennial.core.messages import Loss, Message, Result, messages_of, messages_of_losses, owners_of
+from perennial.errors import AddressError, RegistryLost, Undelivered
 from perennial.resources import MailRelay, Resources
 from perennial.shell.database import Connection, connect, fetch, fetch_one, run, transaction
 from perennial.shell.delivery import Place, places_of, send
@@ -17,6 +18,10 @@ logger = logging.getLogger(__name__)
 
 PAUSES_SECONDS = (0, 1, 3)
 PATIENCE_SECONDS = 60
+ENDED_EARLY = (
+    "Telling the owners of run %s ended early. The run is unaffected; what perennial.messages holds goes out with the "
+    "fleet's next report."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,36 +34,41 @@ class Delivery:
 
 
 def tell(resources: Resources, catalog: Catalog, fleet_name: str, result: Result) -> None:
-    """Write down what each owner is told of a run, and deliver all that waits in the fleet. Never raises.
+    """Write down what each owner is told of a run, and deliver all that waits in the fleet.
 
-    A message is sent by one report at a time and, once sent, never again. A crash after a server has taken it and before
-    its row says so repeats it: at least once then. What cannot be delivered waits for the fleet's next reports, for a day.
+    Raises RegistryLost when the registry goes away, so that a retry goes on, and nothing else. A message is sent by one
+    report at a time and, once sent, never again. A crash after a server has taken it and before its row says so repeats it:
+    at least once then. What cannot be delivered waits for the fleet's next reports, for a day.
     """
     try:
-        specs = catalog.fleet(fleet_name)
-        database = connect(resources.database)
-        try:
-            _write(database, specs, result)
-            _deliver_waiting(resources, database, specs, result.run_id)
-        finally:
-            database.close()
+        _tell(resources, catalog.fleet(fleet_name), result.run_id, lambda specs: messages_of(specs, result))
+    except RegistryLost:
+        raise
     except Exception:
-        logger.exception(
-            "Telling the owners of run %s ended early. The run is unaffected; what perennial.messages holds goes out with the "
-            "fleet's next report.",
-            result.run_id,
-        )
+        logger.exception(ENDED_EARLY, result.run_id)
 
 
-def _write(database: Connection, specs: FleetSpecs, result: Result) -> None:
-    owners = owners_of(specs)
-    for message in messages_of(specs, result):
-        state = "pending" if owners[message.owner].alerts else "nobody to tell"
-        is_new = run(
-            database, "add_message", run_id=result.run_id, fleet=specs.fleet.name, state=state, **asdict(message)
-        )  # fmt: skip
-        if is_new and state != "pending":
-            logger.warning("Nobody to tell: %s has no alerts in its specs. %s", message.owner, message.subject)
+def tell_of_losses(resources: Resources, catalog: Catalog, fleet_name: str, losses: list[Loss], occasion: str) -> None:
+    """Tell owners at once of champions that cannot be read, each once per occasion: a run, or a day. Never raises."""
+    told = f"{occasion}/champions"
+    try:
+        _tell(resources, catalog.fleet(fleet_name), told, lambda specs: messages_of_losses(specs, losses))
+    except Exception:
+        logger.exception(ENDED_EARLY, told)
+
+
+def _tell(resources: Resources, specs: FleetSpecs, run_id: str, messages: Callable[[FleetSpecs], list[Message]]) -> None:
+    with closing(connect(resources.database)) as database:
+        for message in messages(specs):
+            _write(database, specs, run_id, message)
+        _deliver_waiting(resources, database, specs, run_id)
+
+
+def _write(database: Connection, specs: FleetSpecs, run_id: str, message: Message) -> None:
+    state = "pending" if owners_of(specs)[message.owner].alerts else "nobody to tell"
+    is_new = run(database, "add_message", run_id=run_id, fleet=specs.fleet.name, state=state, **asdict(message))
+    if is_new and state != "pending":
+        logger.warning("Nobody to tell: %s has no alerts in its specs. %s", message.owner, message.subject)
 
 
 def _deliver_waiting(resources: Resources, database: Connection, specs: FleetSpecs, run_id: str) -> None:

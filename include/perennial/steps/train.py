@@ -6,25 +6,29 @@ import os
 import signal
 import socket
 import time
-import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 from perennial.catalog import Catalog, FleetSpecs
 from perennial.cell import Cell
-from perennial.errors import CellTimeout, Refused, RegistryError, StaleVerdict
+from perennial.core.messages import Loss
+from perennial.errors import CellTimeout, Refused, RegistryError, RegistryLost, StaleVerdict
+from perennial.failures import reason_of, trace_of
 from perennial.resources import Resources
 from perennial.shell.database import Connection, Json, connect, fetch, fetch_one, run
 from perennial.shell.lake import Reader, row_columns
 from perennial.shell.lifeline import lifeline
+from perennial.shell.own_world import own_world
 from perennial.spec import Model, Source
 from perennial.steps.cell import Timings, released_outcome, train_cell
 from perennial.steps.material import Job, Outcome
+from perennial.steps.tell import tell_of_losses
 from perennial.steps.verifier import Verifier
+from perennial.steps.waiting import Waiting
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +36,7 @@ DEATHS_ALLOWED = 1
 JUDGEMENTS_PER_ATTEMPT = 5
 POLL_SECONDS = 0.5
 HARD_LIMIT = 1.5
+GRACE = timedelta(minutes=5)  # of an attempt, beyond its time limits: until its process is gone
 STOPPED = 128 + signal.SIGTERM
 LOST_SESSION = "Perennial's database went away, and with it the cell's lock: this training ends. A retry goes on from here."
 
@@ -51,6 +56,7 @@ class Worker:
     database: Connection
     verifier: Verifier
     name: str
+    waiting: Waiting
     readers: dict[str, Reader] = field(default_factory=dict)
 
     def reader(self, source: Source) -> Reader:
@@ -65,7 +71,7 @@ class Worker:
 def train(resources: Resources, catalog: Catalog, run_id: str) -> dict[str, int]:
     """Take the run's pending cells one by one until each has an outcome; returns outcomes of this worker by state.
 
-    One failing cell never stops the others. Raises RegistryError when the registry goes away, and ends the process when
+    One failing cell never stops the others. Raises RegistryLost when the registry goes away, and ends the process when
     that happens amidst a training: its lock is gone, and another one may begin. The retry goes on.
     """
     with Verifier(resources) as verifier:
@@ -82,6 +88,7 @@ def train(resources: Resources, catalog: Catalog, run_id: str) -> dict[str, int]
                 resources=resources,
                 database=database,
                 verifier=verifier,
+                waiting=Waiting(database),
                 name=worker_name(os.getpid()),
             )
             with lifeline(database.fileno(), LOST_SESSION):
@@ -127,14 +134,16 @@ def _take(worker: Worker, last: Cell | None) -> tuple[Any | None, int]:
 def _take_tried(worker: Worker) -> tuple[Any | None, int]:
     """The same where no cell is left that was never tried: among those to be tried again, and those that others hold.
 
-    A cell that another run is training gets its outcome here: it is not waited for.
+    A cell that another run is training gets its outcome here: it is not waited for. Nor, in the
+    end, is one whose lock somebody holds who trains nothing.
     """
     held = 0
     for row in fetch(worker.database, "pending", run_id=worker.run.id):
         cell = Cell(row.model, row.country)
         if not fetch_one(worker.database, "lock_cell", model=cell.model, country=cell.country).locked:
-            held += not _leave_to_other_run(worker, cell)
+            held += not (_leave_to_other_run(worker, cell) or _give_up_waiting(worker, cell))
             continue
+        worker.waiting.over(cell)
         begun = _begin(worker, cell)
         if begun is not None:
             return begun, held
@@ -169,6 +178,15 @@ def _leave_to_other_run(worker: Worker, cell: Cell) -> bool:
     return True
 
 
+def _give_up_waiting(worker: Worker, cell: Cell) -> bool:
+    model = worker.specs.models.get(cell.model)
+    limit = model.time_limit if model else timedelta()
+    reason = worker.waiting.on(cell, limit * HARD_LIMIT + GRACE)
+    if reason:
+        _decide(worker, cell, Outcome(state="failed", reason=reason))
+    return bool(reason)
+
+
 def _unlock(worker: Worker, cell: Cell) -> None:
     if not worker.database.closed:
         run(worker.database, "unlock_cell", model=cell.model, country=cell.country)
@@ -184,41 +202,51 @@ def _attempt(worker: Worker, cell: Cell, begun: Any) -> Outcome | None:
         return _decide(worker, cell, Outcome(state="failed", reason=reason))
     print(f"::group::{cell}", flush=True)
     try:
-        return _isolated(worker, cell, begun.attempt)
+        return _isolated(worker, cell, begun)
     finally:
         print("::endgroup::", flush=True)
 
 
-def _isolated(worker: Worker, cell: Cell, attempt: int) -> Outcome | None:
-    """The one place where a cell's error is kept from the others. A lost registry is not a cell's error."""
+def _isolated(worker: Worker, cell: Cell, begun: Any) -> Outcome | None:
+    """The one place where a cell's error is kept from the others. A lost registry is not a cell's error; what the registry
+    refuses is.
+    """
     timings, started, trace = Timings(), time.perf_counter(), None
+    losses: list[Loss] = []
     try:
         model = worker.specs.model(cell.model)
-        with time_limit(cell, model):
-            outcome: Outcome | None = _judge_until_current(_job(worker, model, cell.country), timings)
-    except RegistryError:
+        with own_world(), time_limit(cell, model):
+            outcome: Outcome | None = _judge_until_current(_job(worker, model, cell.country, losses), timings)
+    except RegistryLost:
         raise
     except Stopped as stopped:
-        _end(worker, cell, None, attempt=attempt, error=stopped.__doc__, timings=timings, seconds=0)
+        ended = _ended(worker, cell, begun.attempt, stopped.__doc__, timings)
+        run(worker.database, "end_attempt", **ended, is_acquitted=True)
         raise
     except Exception as error:
-        logger.exception("%s failed at attempt %s", cell, attempt)
-        trace = traceback.format_exc()
-        outcome = _after_error(worker, cell, attempt, error)
-    _end(worker, cell, outcome, attempt=attempt, error=trace, timings=timings, seconds=time.perf_counter() - started)
+        trace = trace_of(error)
+        logger.error("%s failed at attempt %s\n%s", cell, begun.attempt, trace)
+        outcome = _after_error(worker, cell, begun.tries + 1, error)
+    ended = _ended(worker, cell, begun.attempt, trace, timings)
+    if outcome is None:
+        run(worker.database, "end_attempt", **ended, is_acquitted=False)
+    else:
+        run(worker.database, "end_and_decide", **ended, **asdict(outcome), seconds=time.perf_counter() - started)
+    if losses:
+        tell_of_losses(worker.resources, worker.catalog, worker.specs.fleet.name, losses, worker.run.id)
     if outcome is not None:
         logger.info("%s: %s. %s %s", cell, outcome.state, outcome.reason, timings.seconds)
     return outcome
 
 
-def _after_error(worker: Worker, cell: Cell, attempt: int, error: Exception) -> Outcome | None:
+def _after_error(worker: Worker, cell: Cell, tries: int, error: Exception) -> Outcome | None:
     released = released_outcome(worker.database, cell, worker.run.id)
     if released is not None:
         return released
     allowed = worker.specs.models[cell.model].attempts if cell.model in worker.specs.models else 1
-    if attempt < allowed and not isinstance(error, Refused):
+    if tries < allowed and not isinstance(error, Refused):
         return None
-    return Outcome(state="failed", reason=f"{type(error).__name__}: {error}")
+    return Outcome(state="failed", reason=reason_of(error))
 
 
 def _judge_until_current(job: Job, timings: Timings) -> Outcome:
@@ -230,7 +258,7 @@ def _judge_until_current(job: Job, timings: Timings) -> Outcome:
     raise StaleVerdict(f"{job.cell} moved {JUDGEMENTS_PER_ATTEMPT} times while it was judged.")
 
 
-def _job(worker: Worker, model: Model, country: str) -> Job:
+def _job(worker: Worker, model: Model, country: str, losses: list[Loss]) -> Job:
     source, requested = worker.catalog.source(model.source), worker.run.requested
     return Job(
         run_id=worker.run.id,
@@ -245,17 +273,19 @@ def _job(worker: Worker, model: Model, country: str) -> Job:
         database=worker.database,
         verifier=worker.verifier,
         reader=worker.reader(source),
+        losses=losses,
     )
 
 
-def _end(
-    worker: Worker, cell: Cell, outcome: Outcome | None, *, attempt: int, error: str | None, timings: Timings, seconds: float
-) -> None:  # fmt: skip
-    ended = {"run_id": worker.run.id, **cell._asdict(), "attempt": attempt, "error": error, "timings": Json(timings.seconds)}
-    if outcome is None:
-        run(worker.database, "end_attempt", **ended)
-    else:
-        run(worker.database, "end_and_decide", **ended, **asdict(outcome), seconds=seconds)
+def _ended(worker: Worker, cell: Cell, attempt: int, error: str | None, timings: Timings) -> dict[str, Any]:
+    """How an attempt went, as queries are told."""
+    return {
+        "run_id": worker.run.id,
+        **cell._asdict(),
+        "attempt": attempt,
+        "error": error,
+        "timings": Json(timings.seconds),
+    }
 
 
 def _decide(worker: Worker, cell: Cell, outcome: Outcome) -> Outcome:

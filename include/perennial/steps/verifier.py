@@ -16,6 +16,8 @@ import pandas as pd
 
 from perennial.core.metrics import METRICS, Floats, predict
 from perennial.errors import ArtifactError
+from perennial.failures import reason_of
+from perennial.recipe import Frozen
 from perennial.resources import Resources
 from perennial.shell.keys import read_public_keys
 from perennial.shell.lifeline import lifeline
@@ -28,12 +30,13 @@ FAREWELL = None
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What the process is asked to load and predict."""
+    """What the process is asked to load, and to predict where there is a sample."""
 
     manifest: ManifestRef
     trusted: tuple[str, ...]
-    metric: str
-    sample: pd.DataFrame
+    metric: str = ""
+    sample: pd.DataFrame | None = None
+    frozen: Frozen | None = None
 
 
 class Verifier:
@@ -78,6 +81,12 @@ class Verifier:
             if not np.allclose(predicted, expected[which], rtol=TOLERANCE, atol=TOLERANCE, equal_nan=False):
                 raise ArtifactError(f"The stored {which} fit of {cell} does not predict what the fit in memory predicts.")
 
+    def load(self, manifest: ManifestRef, trusted: tuple[str, ...], frozen: Frozen | None = None) -> None:
+        """Raise ArtifactError unless the process can load both fits."""
+        answer = self._ask(Task(manifest=manifest, trusted=trusted, frozen=frozen))
+        if isinstance(answer, str):
+            raise ArtifactError(f"The stored artifact of {manifest.cell} cannot be loaded: {answer}")
+
     def _ask(self, task: Task) -> dict[str, Floats] | str:
         try:
             self.pipe.send(task)
@@ -116,7 +125,10 @@ def _serve(pipe: Pipe, theirs: Pipe, resources: Resources) -> None:
 def _answer(resources: Resources, task: Task) -> dict[str, Floats] | str:
     try:
         keys = read_public_keys(resources.public_keys)
-        fits = load_fits(resources.store, keys, task.manifest, task.trusted)
-        return {which: predict(fitted, task.sample, METRICS[task.metric]) for which, fitted in fits.items()}
+        fits = load_fits(resources.store, keys, task.manifest, task.trusted, task.frozen)
+        if task.sample is None:
+            return {}
+        metric, name = METRICS[task.metric], str(task.manifest.cell)
+        return {which: predict(fitted, task.sample, metric, name) for which, fitted in fits.items()}
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return reason_of(error)

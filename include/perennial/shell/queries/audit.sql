@@ -1,7 +1,7 @@
 -- audit_extent: how much there is to look at
 SELECT (SELECT count(*) FROM releases) AS releases,
        (SELECT count(DISTINCT (model, country)) FROM releases) AS cells,
-       (SELECT count(*) FROM releases WHERE kind <> 'publish') AS by_hand,
+       (SELECT count(*) FROM releases WHERE kind IN ('rollback', 'undo')) AS by_hand,
        (SELECT count(*) FROM verdicts) AS verdicts,
        (SELECT count(*) FROM verdicts WHERE against_seq = 0 AND decision = 'promote') AS first_models,
        (SELECT count(*) FROM batches) AS batches,
@@ -15,7 +15,7 @@ SELECT (SELECT count(*) FROM releases) AS releases,
 SELECT a.model || '/' || a.country AS place,
        concat('attempt ', a.attempt, ' by ', a.worker, ' goes on, though run ', a.run_id, ' has ended') AS what
 FROM attempts AS a JOIN runs AS r ON r.id = a.run_id
-WHERE r.finished_at IS NOT NULL AND a.finished_at IS NULL
+WHERE r.finished_at IS NOT NULL AND a.finished_at IS NULL AND NOT a.is_acquitted
   AND NOT EXISTS (SELECT FROM attempts AS other JOIN runs AS theirs ON theirs.id = other.run_id
                   WHERE (other.model, other.country) = (a.model, a.country) AND theirs.finished_at IS NULL)
   AND EXISTS (SELECT FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
@@ -66,22 +66,22 @@ FROM attempts AS a
 WHERE NOT EXISTS (SELECT FROM outcomes AS o WHERE (o.run_id, o.model, o.country) = (a.run_id, a.model, a.country));
 
 -- audit_artifacts: every version with an artifact, and whether it is the last release of its cell
-SELECT v.id, v.model, v.country, v.recipe, v.artifact_key, v.sha256, v.size, EXISTS (
+SELECT v.id, v.id AS version, v.model, v.country, v.recipe, a.artifact_key, a.sha256, a.size,
+       (SELECT deployment::text FROM generations ORDER BY number DESC LIMIT 1) AS deployment, EXISTS (
            SELECT FROM releases AS r
            WHERE (r.model, r.country, r.to_version) = (v.model, v.country, v.id) AND NOT EXISTS (
                SELECT FROM releases AS later
                WHERE (later.model, later.country) = (r.model, r.country) AND later.seq > r.seq)) AS is_champion
-FROM versions AS v WHERE v.artifact_key IS NOT NULL ORDER BY v.model, v.country, v.created_at;
+FROM versions AS v JOIN artifacts AS a ON a.version = v.id ORDER BY v.model, v.country, v.created_at;
 
 -- audit_pointers: what each cell's pointer should say; it may lag until the release is announced or its run has ended
-SELECT DISTINCT ON (r.model, r.country) r.model, r.country, r.seq, r.to_version AS version, v.artifact_key, v.sha256,
+SELECT DISTINCT ON (r.model, r.country) r.model, r.country, r.seq, r.to_version AS version, a.artifact_key, a.sha256,
        r.run_id IS NULL
        OR EXISTS (SELECT FROM runs WHERE id = r.run_id AND finished_at IS NOT NULL)
        OR EXISTS (SELECT FROM announcements AS a
                   WHERE right(a.asset, 9) = ' released'
                     AND a.item = r.model || '/' || r.country || '/' || r.seq) AS is_settled
-FROM releases AS r JOIN versions AS v ON v.id = r.to_version
-WHERE v.artifact_key IS NOT NULL ORDER BY r.model, r.country, r.seq DESC;
+FROM releases AS r JOIN artifacts AS a ON a.version = r.to_version ORDER BY r.model, r.country, r.seq DESC;
 
 -- audit_moves: rule 3: publications by a promotion of that version against the release before; others by a person
 SELECT r.model || '/' || r.country AS place,
@@ -132,7 +132,7 @@ FROM judged WHERE served_until < challenger_mark OR decision = 'promote' AND ser
 SELECT model || '/' || country AS place, concat('verdict ', id, ' promotes a first model that did not pass floor and baseline')
        AS what
 FROM verdicts
-WHERE decision = 'promote' AND against_seq = 0 AND NOT (
+WHERE decision = 'promote' AND (against_seq = 0 OR as_first) AND NOT (
     gates @> '[{"gate": "floor", "passed": true}, {"gate": "baseline", "passed": true}]'
     AND NOT gates @? '$[*] ? (@.passed != true)');
 
@@ -288,7 +288,10 @@ LEFT JOIN outcomes AS o ON (o.run_id, o.model, o.country) = (r.run_id, r.model, 
 WHERE r.kind = 'publish' AND runs.finished_at IS NOT NULL AND (o.state IS DISTINCT FROM 'published' OR o.release_seq <> r.seq)
 UNION ALL
 SELECT r.model || '/' || r.country, concat('release ', r.seq, ' is of run ', r.run_id, ', which was never planned')
-FROM releases AS r WHERE r.kind = 'publish' AND NOT EXISTS (SELECT FROM runs WHERE id = r.run_id);
+FROM releases AS r WHERE r.kind = 'publish' AND NOT EXISTS (SELECT FROM runs WHERE id = r.run_id)
+UNION ALL
+SELECT id, concat('the run was planned at ', planned_at, ' and is open: no report of fleet ', fleet, ' has closed it')
+FROM runs WHERE finished_at IS NULL AND planned_at < now() - interval '2 days' AND NOT (requested ->> 'dry_run')::boolean;
 
 -- audit_holds: rule 11: nothing is published past a blocker, and what a person takes back is held
 SELECT r.model || '/' || r.country AS place, concat('release ', r.seq, ' was made past the ', b.kind, ' of ', b.person) AS what
@@ -299,7 +302,7 @@ WHERE r.kind = 'publish' AND (b.version IS NULL OR b.version = r.to_version)
 UNION ALL
 SELECT r.model || '/' || r.country, concat('release ', r.seq, ', a ', r.kind, ' by ', r.person, ', has put no hold on the cell')
 FROM releases AS r
-WHERE r.kind <> 'publish' AND NOT EXISTS (
+WHERE r.kind IN ('rollback', 'undo') AND NOT EXISTS (
     SELECT FROM blockers AS b
     WHERE (b.model, b.country, b.kind) = (r.model, r.country, 'hold') AND b.created_at <= r.released_at + interval '1 minute'
       AND coalesce(b.lifted_at, 'infinity') >= r.released_at);

@@ -18,3 +18,6 @@ WHERE run_id = %(run_id)s AND owner = %(owner)s;
 -- give_up_messages: a fleet's messages that could not be delivered for a day
 UPDATE messages SET state = 'failed'
 WHERE fleet = %(fleet)s AND state = 'pending' AND created_at < now() - interval '1 day' RETURNING run_id, owner, error;
+
+-- today: the day by the database's clock
+SELECT to_char(now(), 'YYYY-MM-DD') AS day;

@@ -1,13 +1,14 @@
 -- champion_of: the last release of a cell
-SELECT r.seq, r.to_version AS version, v.recipe, v.judged_until, v.artifact_key, v.sha256, v.snapshot, r.released_at
-FROM releases AS r JOIN versions AS v ON v.id = r.to_version
+SELECT r.seq, r.to_version AS version, v.recipe, v.judged_until, a.artifact_key, a.sha256, v.snapshot, r.released_at,
+       (SELECT deployment::text FROM generations ORDER BY number DESC LIMIT 1) AS deployment
+FROM releases AS r JOIN versions AS v ON v.id = r.to_version LEFT JOIN artifacts AS a ON a.version = v.id
 WHERE r.model = %(model)s AND r.country = %(country)s ORDER BY r.seq DESC LIMIT 1;
 
 -- cells_of: every cell of some models that ever had a release
 SELECT model, country FROM cells_released(%(models)s) ORDER BY model, country;
 
 -- recipes_in_force: recipes of champions and of the versions a rollback would return to
-SELECT DISTINCT v.model, v.recipe, r.source
+SELECT DISTINCT v.model, v.recipe, r.source, r.parameters
 FROM cells_released(ARRAY[%(model)s]) AS c
 CROSS JOIN LATERAL (
     SELECT from_version, to_version FROM releases
@@ -28,20 +29,44 @@ ON CONFLICT DO NOTHING;
 UPDATE versions SET artifact_key = %(artifact_key)s, sha256 = %(sha256)s, size = %(size)s, served_until = %(served_until)s
 WHERE id = %(id)s AND artifact_key IS NULL;
 
--- artifact_of: where a version's manifest lies
-SELECT artifact_key, sha256 FROM versions WHERE id = %(id)s;
+-- artifact_of: where a version's manifest in force lies
+SELECT version, artifact_key, sha256, size,
+       (SELECT deployment::text FROM generations ORDER BY number DESC LIMIT 1) AS deployment
+FROM artifacts WHERE version = %(id)s;
 
--- add_verdict: one judgement of a challenger against a release
+-- add_manifest: a further manifest of a version, in force from now on, if the one it follows still is
+INSERT INTO manifests (version, number, kind, artifact_key, sha256, size)
+SELECT version, number + 1, %(kind)s, %(artifact_key)s, %(sha256)s, %(size)s
+FROM artifacts WHERE version = %(id)s AND sha256 = %(follows)s
+ON CONFLICT DO NOTHING;
+
+-- deployment_of: whose registry this is, and its generation
+SELECT deployment::text AS deployment, number AS generation FROM generations ORDER BY number DESC LIMIT 1;
+
+-- raise_generation: a later generation of the registry, numbered by the clock; on disk before any pointer names it
+WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true)),
+last AS (SELECT number, deployment FROM generations ORDER BY number DESC LIMIT 1)
+INSERT INTO generations (number, deployment, reason)
+SELECT greatest(last.number, %(beyond)s, extract(epoch FROM clock_timestamp())::bigint - 1) + 1,
+       CASE WHEN %(is_copy)s THEN gen_random_uuid() ELSE last.deployment END, %(reason)s
+FROM last CROSS JOIN durable
+ON CONFLICT DO NOTHING;
+
+-- version_released: which version a release of a cell put in force
+SELECT to_version AS version FROM releases WHERE model = %(model)s AND country = %(country)s AND seq = %(seq)s;
+
+-- add_verdict: one judgement of a challenger against a release, by a gate and a metric
 INSERT INTO verdicts (challenger, model, country, against_seq, window_start, window_end, as_of, rows, clusters, decision,
-                      gates, scores, reason)
+                      gates, scores, reason, as_first, criteria)
 VALUES (%(challenger)s, %(model)s, %(country)s, %(against_seq)s, %(window_start)s, %(window_end)s, %(as_of)s, %(rows)s,
-        %(clusters)s, %(decision)s, %(gates)s, %(scores)s, %(reason)s)
-ON CONFLICT (challenger, against_seq, window_start, window_end) DO NOTHING
+        %(clusters)s, %(decision)s, %(gates)s, %(scores)s, %(reason)s, %(as_first)s, %(criteria)s)
+ON CONFLICT (challenger, against_seq, window_start, window_end, as_first, criteria) DO NOTHING
 RETURNING id;
 
--- verdict_of: the recorded judgement of a challenger over a window
+-- verdict_of: the recorded judgement of a challenger over a window, by a gate and a metric
 SELECT id FROM verdicts WHERE challenger = %(challenger)s AND against_seq = %(against_seq)s
-  AND window_start = %(window_start)s AND window_end = %(window_end)s;
+  AND window_start = %(window_start)s AND window_end = %(window_end)s AND as_first = %(as_first)s
+  AND criteria = %(criteria)s;
 
 -- last_verdict: what a cell was last asked, and what it had seen; a promotion that came to no end is asked again
 SELECT id, window_end, as_of, against_seq, rows, decision, scores, reason FROM settled_verdicts
@@ -53,6 +78,34 @@ INSERT INTO releases (model, country, seq, from_version, to_version, kind, verdi
 SELECT %(model)s, %(country)s, %(against_seq)s + 1, %(from_version)s, %(to_version)s, 'publish', %(verdict)s, %(reason)s,
        %(run_id)s
 FROM durable;
+
+-- former_champions: a cell's versions before the champion, the last first; not those that were taken back or lost
+SELECT r.seq, r.to_version AS version, v.recipe, a.artifact_key, a.sha256,
+       (SELECT deployment::text FROM generations ORDER BY number DESC LIMIT 1) AS deployment
+FROM releases AS r JOIN versions AS v ON v.id = r.to_version JOIN artifacts AS a ON a.version = v.id
+WHERE r.model = %(model)s AND r.country = %(country)s AND r.seq < %(seq)s AND r.to_version <> %(version)s
+  AND NOT EXISTS (SELECT FROM releases AS back
+                  WHERE back.model = r.model AND back.country = r.country AND back.from_version = r.to_version
+                    AND back.kind <> 'publish')
+ORDER BY r.seq DESC LIMIT 10;
+
+-- fall_back: a former champion takes over from one that was lost; on disk before any pointer names it
+WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true))
+INSERT INTO releases (model, country, seq, from_version, to_version, kind, person, reason)
+SELECT %(model)s, %(country)s, %(against_seq)s + 1, %(from_version)s, %(to_version)s, 'fallback', 'perennial', %(reason)s
+FROM durable;
+
+-- add_lost_champion: a champion whose artifact is missing or altered
+INSERT INTO lost_champions (model, country, seq, reason) VALUES (%(model)s, %(country)s, %(seq)s, %(reason)s)
+ON CONFLICT DO NOTHING;
+
+-- found_champion: a champion can be read, again or still
+DELETE FROM lost_champions WHERE model = %(model)s AND country = %(country)s AND seq = %(seq)s;
+
+-- cells_without_champion: of some cells, those whose champion is lost
+SELECT l.model, l.country FROM unnest(%(models)s::text[], %(countries)s::text[]) AS c (model, country)
+JOIN lost_champions AS l ON l.model = c.model AND l.country = c.country
+WHERE l.seq = (SELECT max(r.seq) FROM releases AS r WHERE r.model = l.model AND r.country = l.country);
 
 -- release_of_run: what a run has already released for a cell
 SELECT seq, to_version AS version, verdict, reason FROM releases

@@ -15,6 +15,15 @@ class Failing(Ridge):
         raise ValueError("this recipe is broken")
 
 
+class Talking(Ridge):
+    """Says what it is told to say, which a database may not take."""
+
+    TEXT = ""
+
+    def fit(self, features, target):
+        raise ValueError(self.TEXT)
+
+
 class Sleeping(Ridge):
     """Takes its time."""
 
