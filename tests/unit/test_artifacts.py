@@ -1,5 +1,6 @@
 """Artifacts: signed, bound to their cell and version, and without types nobody reviewed."""
 
+import os
 import pickle
 import subprocess
 import sys
@@ -136,7 +137,9 @@ artifacts.decode_estimator(artifacts.encode_estimator(estimator), ())
 print("to the worker's log")
 skops.io.dumps(estimator)
 """
-    ended = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-W", "always", "-c", code]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert ended.stdout == "to the worker's log\n"
     assert ended.stderr.count("expit has moved") == 1
     assert ended.stderr.count("has moved") == 1
