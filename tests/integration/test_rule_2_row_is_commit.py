@@ -140,7 +140,7 @@ def test_an_artifact_that_predicts_something_else_is_not_published(fed, monkeypa
 
 
 def test_an_artifact_that_predicts_nothing_is_not_published(fed, monkeypatch):
-    monkeypatch.setattr(verifier, "predict", lambda estimator, features, metric: np.full(len(features), np.nan))
+    monkeypatch.setattr(verifier, "predict", lambda estimator, features, *_: np.full(len(features), np.nan))
     assert refused(fed, "does not predict what the fit in memory predicts")
 
 

@@ -1,6 +1,7 @@
 """Connections to Perennial's PostgreSQL, its numbered migrations, and the named queries of the ``.sql`` files."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +11,11 @@ from io import BytesIO
 from typing import Any
 
 import psycopg2
-from psycopg2 import extras
-from psycopg2.extensions import connection as Connection
+from psycopg2 import extensions, extras
 from psycopg2.extras import NamedTupleCursor
 
 from perennial.errors import RegistryError, RegistryLost, SanityError
+from perennial.shell.forks import end_unless, keep_from_forks
 
 # Rows are looked up by key: no compilation of plans, and no scan because an index were dear to read.
 # A host that vanishes without a word loses its locks after a minute; a client that lost its server knows sooner.
@@ -39,6 +40,20 @@ class Json(extras.Json):
             raise SanityError(f"A number that is not finite cannot be recorded: {obj}. Look at the gate's bounds.") from error
 
 
+class Connection(extensions.connection):
+    """A session of the process that opened it; a fork of that process ends when it uses it."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.owner = os.getpid()
+        keep_from_forks(self)
+
+    def cursor(self, *given: Any, **named: Any) -> Any:
+        """A cursor, for the owner."""
+        end_unless(self.owner)
+        return super().cursor(*given, **named)
+
+
 def connect(dsn: str, waits_for_disk: bool = True) -> Connection:
     """An autocommit connection whose search path is Perennial's schema. Raises RegistryLost, naming the server.
 
@@ -47,10 +62,16 @@ def connect(dsn: str, waits_for_disk: bool = True) -> Connection:
     """
     options = OPTIONS if waits_for_disk else f"{OPTIONS} -c synchronous_commit=off"
     try:
-        connection = psycopg2.connect(
-            dsn, cursor_factory=NamedTupleCursor, options=options, connect_timeout=10, keepalives_idle=10,
-            keepalives_interval=5, keepalives_count=3,
-        )  # fmt: skip
+        connection: Connection = psycopg2.connect(
+            dsn,
+            connection_factory=Connection,
+            cursor_factory=NamedTupleCursor,
+            options=options,
+            connect_timeout=10,
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
+        )
     except psycopg2.OperationalError as error:
         raise RegistryLost(
             f"Perennial's database cannot be reached: {str(error).strip()}. Check the connection perennial_db and that "

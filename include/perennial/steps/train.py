@@ -22,6 +22,7 @@ from perennial.resources import Resources
 from perennial.shell.database import Connection, Json, connect, fetch, fetch_one, run
 from perennial.shell.lake import Reader, row_columns
 from perennial.shell.lifeline import lifeline
+from perennial.shell.forks import original_only
 from perennial.shell.own_world import own_world
 from perennial.spec import Model, Source
 from perennial.steps.cell import Timings, released_outcome, train_cell
@@ -215,7 +216,7 @@ def _isolated(worker: Worker, cell: Cell, begun: Any) -> Outcome | None:
     losses: list[Loss] = []
     try:
         model = worker.specs.model(cell.model)
-        with own_world(), time_limit(cell, model):
+        with own_world(), time_limit(cell, model), original_only():
             outcome: Outcome | None = _judge_until_current(_job(worker, model, cell.country, losses), timings)
     except RegistryLost:
         raise

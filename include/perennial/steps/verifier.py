@@ -19,6 +19,7 @@ from perennial.errors import ArtifactError
 from perennial.failures import reason_of
 from perennial.recipe import Frozen
 from perennial.resources import Resources
+from perennial.shell.forks import end_unless
 from perennial.shell.keys import read_public_keys
 from perennial.shell.lifeline import lifeline
 from perennial.steps.manifests import ManifestRef, load_fits
@@ -43,7 +44,7 @@ class Verifier:
     """One verifier process per worker, forked before the worker trains anything; started again after a crash."""
 
     def __init__(self, resources: Resources) -> None:
-        self.resources = resources
+        self.resources, self.owner = resources, os.getpid()
         self.start()
 
     def start(self) -> None:
@@ -88,6 +89,7 @@ class Verifier:
             raise ArtifactError(f"The stored artifact of {manifest.cell} cannot be loaded: {answer}")
 
     def _ask(self, task: Task) -> dict[str, Floats] | str:
+        end_unless(self.owner)
         try:
             self.pipe.send(task)
             if not self.pipe.poll(TIMEOUT_SECONDS):

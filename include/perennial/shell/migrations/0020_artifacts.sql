@@ -63,6 +63,7 @@ COMMENT ON TABLE lost_champions IS 'Champions whose artifact is missing or alter
 
 ALTER TABLE releases DROP CONSTRAINT releases_kind_check;
 ALTER TABLE releases ADD CONSTRAINT releases_kind_check CHECK (kind IN ('publish', 'rollback', 'undo', 'fallback'));
+CREATE INDEX releases_not_published ON releases (model, country, from_version) WHERE kind <> 'publish';
 COMMENT ON COLUMN releases.kind IS 'publish: by a verdict; rollback, undo: by a person; fallback: the champion was lost, a former one took over.';
 
 ALTER TABLE verdicts ADD COLUMN as_first boolean NOT NULL DEFAULT false;

@@ -37,4 +37,13 @@ class Tidy(Ridge):
         return super().fit(features, target)
 
 
-TRUSTED = tuple(f"toy_models.zoo._unmannerly.{name}" for name in ("Rude", "Tidy"))
+class Forking(Ridge):
+    """Forks while it is fitted, and returns from its fit twice."""
+
+    def fit(self, features, target):
+        fitted = super().fit(features, target)
+        os.fork()
+        return fitted
+
+
+TRUSTED = tuple(f"toy_models.zoo._unmannerly.{name}" for name in ("Rude", "Tidy", "Forking"))
