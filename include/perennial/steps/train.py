@@ -20,9 +20,9 @@ from perennial.errors import CellTimeout, Refused, RegistryError, RegistryLost, 
 from perennial.failures import reason_of, trace_of
 from perennial.resources import Resources
 from perennial.shell.database import Connection, Json, connect, fetch, fetch_one, run
+from perennial.shell.forks import original_only
 from perennial.shell.lake import Reader, row_columns
 from perennial.shell.lifeline import lifeline
-from perennial.shell.forks import original_only
 from perennial.shell.own_world import own_world
 from perennial.spec import Model, Source
 from perennial.steps.cell import Timings, released_outcome, train_cell
