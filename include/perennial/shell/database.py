@@ -115,14 +115,14 @@ def _as_registry_errors() -> Iterator[None]:
         raise RegistryError(f"Perennial's database cannot be read: {str(error).splitlines()[0]}. Was it migrated?") from error
 
 
-def fetch(connection: Connection, query: str, **parameters: Any) -> list[Any]:
+def fetch(connection: extensions.connection, query: str, **parameters: Any) -> list[Any]:
     """Rows of a named query as named tuples."""
     with _as_registry_errors(), connection.cursor() as cursor:
         cursor.execute(queries()[query], parameters)
         return list(cursor.fetchall()) if cursor.description else []
 
 
-def fetch_one(connection: Connection, query: str, **parameters: Any) -> Any:
+def fetch_one(connection: extensions.connection, query: str, **parameters: Any) -> Any:
     """The first row of a named query, or None."""
     rows = fetch(connection, query, **parameters)
     return rows[0] if rows else None
