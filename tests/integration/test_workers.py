@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
+from contextlib import closing
 from dataclasses import replace
 
 import psutil
@@ -12,6 +13,7 @@ from toolbox import add_model, attempt, releases, states
 from toy_models.zoo import _failing, _killing, _waiting
 
 from perennial.errors import PerennialError, Refused, RegistryError, RegistryLost
+from perennial.shell.database import connect, fetch
 from perennial.shell.lifeline import LOST, lifeline
 from perennial.steps import worker
 from perennial.steps.audit import audit
@@ -108,6 +110,17 @@ def test_outages_of_the_registry_are_no_deaths_and_no_tries_of_their_cell(fed, a
     counted = fed.sql("SELECT is_acquitted, error, finished_at IS NULL AS is_open FROM attempts ORDER BY attempt")
     assert counted == [(True, worker.LOST_REGISTRY, True)] * 3 + [(False, None, False)]
     assert audit(fed.resources, fed.catalog) == []
+
+
+def test_a_statement_that_times_out_is_no_lost_registry(fed):
+    with closing(connect(fed.resources.database)) as holder, closing(connect(fed.resources.database)) as database:
+        holder.autocommit = False
+        holder.cursor().execute("LOCK TABLE perennial.outcomes")
+        database.cursor().execute("SET lock_timeout = '10ms'")
+        with pytest.raises(RegistryError, match="could not carry out a statement: canceling") as refused:
+            fetch(database, "outcomes_of", run_id="zoo/1")
+
+    assert not isinstance(refused.value, RegistryLost)
 
 
 def test_a_worker_waits_for_the_registry_to_come_back(fed, monkeypatch):

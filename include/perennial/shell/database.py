@@ -106,18 +106,21 @@ def moment(connection: Connection) -> Iterator[None]:
 
 
 @contextmanager
-def _as_registry_errors() -> Iterator[None]:
+def _as_registry_errors(connection: extensions.connection) -> Iterator[None]:
     try:
         yield
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-        raise RegistryLost(f"Perennial's database went away: {str(error).strip()}. A retry goes on from here.") from error
+        said = str(error).strip()
+        if connection.closed or error.pgcode is None:
+            raise RegistryLost(f"Perennial's database went away: {said}. A retry goes on from here.") from error
+        raise RegistryError(f"Perennial's database could not carry out a statement: {said}. Nothing was changed.") from error
     except psycopg2.ProgrammingError as error:
         raise RegistryError(f"Perennial's database cannot be read: {str(error).splitlines()[0]}. Was it migrated?") from error
 
 
 def fetch(connection: extensions.connection, query: str, **parameters: Any) -> list[Any]:
     """Rows of a named query as named tuples."""
-    with _as_registry_errors(), connection.cursor() as cursor:
+    with _as_registry_errors(connection), connection.cursor() as cursor:
         cursor.execute(queries()[query], parameters)
         return list(cursor.fetchall()) if cursor.description else []
 
@@ -130,14 +133,14 @@ def fetch_one(connection: extensions.connection, query: str, **parameters: Any) 
 
 def run(connection: Connection, query: str, **parameters: Any) -> int:
     """Run a named query; returns how many rows it touched."""
-    with _as_registry_errors(), connection.cursor() as cursor:
+    with _as_registry_errors(connection), connection.cursor() as cursor:
         cursor.execute(queries()[query], parameters)
         return int(cursor.rowcount)
 
 
 def copy_into(connection: Connection, query: str, data: bytes) -> None:
     """Run a named COPY … FROM STDIN with its data."""
-    with _as_registry_errors(), connection.cursor() as cursor:
+    with _as_registry_errors(connection), connection.cursor() as cursor:
         cursor.copy_expert(queries()[query], BytesIO(data))
 
 
