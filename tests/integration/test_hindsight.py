@@ -6,6 +6,7 @@ from toolbox import GB, add_model, cycle, edit_gate, reader
 
 from perennial.core.hindsight import ALWAYS, NEVER, SERVED
 from perennial.steps.hindsight import hindsight
+from perennial.steps.succession import check_champions
 
 
 def looking_back(zoo, workers=1):
@@ -39,6 +40,20 @@ def test_the_error_is_that_of_the_served_champion_on_the_rows_of_the_next_cycle(
     (last,) = looking_back(zoo)["weight/GB"].stretches
     assert last.rows == len(ids)
     assert last.losses[SERVED] == pytest.approx(mean_squared_error(zoo, served, ids))
+
+
+def test_where_a_former_champion_took_over_its_error_counts(changing):
+    *_, former, last = changing.rows("releases_of", model="weight", country="GB")
+    changing.resources.store.root.joinpath(last.artifact_key).unlink()
+    assert check_champions(changing.resources, changing.catalog)["replaced by a former one"] == 1
+    served = reader(changing).load(*GB)
+    assert (served.version, served.seq) == (former.version, last.seq + 1)
+
+    ids = changing.see("Britain", range(105, 120), slope=3.5)
+    changing.ingest()
+    changing.retrain()
+    stretch = looking_back(changing)["weight/GB"].stretches[-1]
+    assert stretch.losses[SERVED] == pytest.approx(mean_squared_error(changing, served.estimator, ids))
 
 
 def cycle_of_later_rows(zoo):

@@ -62,9 +62,18 @@ class Ledger:
         return last
 
     def champion_at(self, moment: int) -> Any | None:
-        """The last release made by then."""
+        """The last release made by then.
+
+        What no run released, such as a fallback, counts for the cycle it came after.
+        """
         runs = {run for cycle in self.moments[: moment + 1] for run in cycle.runs}
-        made = [release for release in self.releases if release.run_id in runs]
+        is_last = moment + 1 == len(self.moments)
+        until = datetime.max.replace(tzinfo=UTC) if is_last else self.moments[moment + 1].planned_at
+
+        def is_made(release: Any) -> bool:
+            return release.run_id in runs if release.run_id else release.released_at < until
+
+        made = [release for release in self.releases if is_made(release)]
         return made[-1] if made else None
 
     @cached_property

@@ -286,9 +286,16 @@ def _why_not_due(job: Job, last: Any, examples: pd.DataFrame, span: Span, needed
 def version_id(job: Job, material: Material) -> str:
     """The hash of all that a version is made of: the same inputs are the same version."""
     inputs = [
-        *job.cell, material.snapshot.id, material.recipe.hash, job.model.seed, material.span.start.isoformat(),
-        material.as_of.isoformat(), job.model.refit, environment(),
-    ]  # fmt: skip
+        *job.cell,
+        material.snapshot.id,
+        material.recipe.hash,
+        job.model.metric,
+        job.model.seed,
+        material.span.start.isoformat(),
+        material.as_of.isoformat(),
+        job.model.refit,
+        environment(),
+    ]
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 

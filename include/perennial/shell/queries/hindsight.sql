@@ -6,7 +6,7 @@ WHERE fleet = %(fleet)s AND finished_at IS NOT NULL AND as_of -> %(source)s ? %(
 GROUP BY 1 ORDER BY 1;
 
 -- releases_of: every move of a cell, with what a reader needs to load it
-SELECT r.seq, r.run_id, r.to_version AS version, v.recipe, a.artifact_key, a.sha256,
+SELECT r.seq, r.run_id, r.released_at, r.to_version AS version, v.recipe, a.artifact_key, a.sha256,
        (SELECT deployment::text FROM generations ORDER BY number DESC LIMIT 1) AS deployment
 FROM releases AS r JOIN versions AS v ON v.id = r.to_version LEFT JOIN artifacts AS a ON a.version = v.id
 WHERE r.model = %(model)s AND r.country = %(country)s ORDER BY r.seq;
