@@ -52,6 +52,16 @@ def test_a_worker_returns_what_its_training_came_to(fed):
     assert work(fed.resources, fed.catalog, fed.plan()) == {"published": 3, "failed": 1}
 
 
+def test_a_task_that_is_a_daemon_trains_too(fed):
+    run_id = fed.plan()
+    context = multiprocessing.get_context("fork")
+    task = context.Process(target=work, args=(fed.resources, fed.catalog, run_id), daemon=True)  # as Celery's are
+    task.start()
+    task.join(60)
+    assert task.exitcode == 0
+    assert set(states(fed, run_id).values()) == {"published"}
+
+
 def test_a_training_that_cannot_begin_says_why(fed):
     with pytest.raises(PerennialError, match="Run zoo/no-such-run has no plan"):
         work(fed.resources, fed.catalog, "zoo/no-such-run")

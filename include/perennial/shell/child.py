@@ -10,10 +10,10 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
-from multiprocessing.context import ForkProcess
 from typing import Any
 
 from perennial.errors import PerennialError, Refused, RegistryError, RegistryLost
+from perennial.shell.forks import Fork
 from perennial.shell.lifeline import LOST, lifeline
 
 POLL_SECONDS = 0.2
@@ -92,10 +92,8 @@ def in_child(
     ``orphaned``: the child's last word when this process goes away; ``on_stop``: its handler of SIGTERM; ``hear`` gets each
     fact it tells; ``seconds``: its limit until it names another one, None for none.
     """
-    context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_main, args=(theirs, ours, work, orphaned, on_stop))
-    process.start()
+    ours, theirs = multiprocessing.Pipe()
+    process = Fork(lambda: _main(theirs, ours, work, orphaned, on_stop))
     theirs.close()
     try:
         answer, is_overdue = _listen(ours, process, hear, seconds)
@@ -104,18 +102,17 @@ def in_child(
     finally:
         ours.close()
         process.kill()
-        process.join()
-    return Ended(pid=process.pid, exit_code=process.exitcode, answer=answer, is_overdue=is_overdue)
+    return Ended(pid=process.pid, exit_code=process.exit_code, answer=answer, is_overdue=is_overdue)
 
 
 def _listen(
-    pipe: Pipe, process: ForkProcess, hear: Callable[[Any], None], seconds: float | None
+    pipe: Pipe, process: Fork, hear: Callable[[Any], None], seconds: float | None
 ) -> tuple[tuple[str, Any] | None, bool]:
     """The child's last word, None when it has ended without one; and whether its limit has passed before."""
     deadline = _deadline(seconds)
     while time.monotonic() < deadline:
         if not pipe.poll(POLL_SECONDS):
-            if process.is_alive() or pipe.poll():
+            if process.exit_code is None or pipe.poll():
                 continue
             return None, False
         try:

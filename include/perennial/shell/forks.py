@@ -1,17 +1,80 @@
-"""What a fork of this process may use: nothing that is connected to somebody.
+"""Forks of this process: those that we make, which do one thing, and what any fork may use.
 
-A recipe may fork, and forget to end the copy: it would return from the fit as its original does,
-write into the same connections, and keep a lock's session open for as long as it lives.
+Nothing that is connected to somebody is a fork's to use. A recipe may fork, and forget to end the
+copy: it would return from the fit as its original does, write into the same connections, and keep
+a lock's session open for as long as it lives.
 """
 
 import os
+import signal
 import sys
-from collections.abc import Iterator
+import time
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 from weakref import WeakSet
 
 COPY = 70  # "internal software error" of sysexits.h
+UNKNOWN = 255  # of a process whose end somebody else has seen
+POLL_SECONDS = 0.01
+
+
+class Fork:
+    """A copy of this process that does one thing and ends.
+
+    Any process may make one: also one that multiprocessing takes for a daemon, as the tasks of a
+    Celery worker are, and for which it starts none.
+    """
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._ended: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            _do_and_end(work)
+
+    @property
+    def exit_code(self) -> int | None:
+        """The code it ended with, negative for the number of a signal; None while it runs."""
+        if self._ended is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                self._ended = UNKNOWN
+            else:
+                self._ended = os.waitstatus_to_exitcode(status) if pid else None
+        return self._ended
+
+    def join(self, seconds: float = float("inf")) -> int | None:
+        """Wait for its end, at most so long; returns its exit code."""
+        deadline = time.monotonic() + seconds
+        while self.exit_code is None and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        return self._ended
+
+    def kill(self) -> int | None:
+        """End it where it has not ended; returns its exit code."""
+        if self.exit_code is None:
+            os.kill(self.pid, signal.SIGKILL)
+        return self.join()
+
+
+def _do_and_end(work: Callable[[], object]) -> NoReturn:
+    """Do the work of a fork; nothing of what its original would still do is done in it."""
+    code = 1
+    try:
+        work()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 class Connected(Protocol):

@@ -19,14 +19,14 @@ from perennial.errors import ArtifactError
 from perennial.failures import reason_of
 from perennial.recipe import Frozen
 from perennial.resources import Resources
-from perennial.shell.forks import end_unless
+from perennial.shell.forks import Fork, end_unless
 from perennial.shell.keys import read_public_keys
 from perennial.shell.lifeline import lifeline
 from perennial.steps.manifests import ManifestRef, load_fits
 
 TIMEOUT_SECONDS = 120
 TOLERANCE = 1e-9
-FAREWELL = None
+FAREWELL, FAREWELL_SECONDS = None, 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +49,8 @@ class Verifier:
 
     def start(self) -> None:
         """Fork the process."""
-        context = multiprocessing.get_context("fork")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, self.pipe, self.resources), daemon=True)
-        self.process.start()
+        self.pipe, theirs = multiprocessing.Pipe()
+        self.process = Fork(lambda: _serve(theirs, self.pipe, self.resources))
         theirs.close()
 
     def __enter__(self) -> "Verifier":
@@ -61,7 +59,7 @@ class Verifier:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         with suppress(OSError):
             self.pipe.send(FAREWELL)
-        self.process.join(timeout=5)
+        self.process.join(FAREWELL_SECONDS)
         self.process.kill()
         self.pipe.close()
 
@@ -96,7 +94,7 @@ class Verifier:
                 raise ArtifactError(f"The verifier did not answer for {task.manifest.cell} within {TIMEOUT_SECONDS} s.")
             answer: dict[str, Floats] | str = self.pipe.recv()
         except (EOFError, OSError) as error:
-            self.process.join(timeout=1)
+            self.process.join(1)
             code = self._restart()
             raise ArtifactError(f"The stored artifact of {task.manifest.cell} broke its reader (exit code {code}).") from error
         except BaseException:
@@ -105,9 +103,7 @@ class Verifier:
         return answer
 
     def _restart(self) -> int | None:
-        self.process.kill()
-        self.process.join()
-        code = self.process.exitcode
+        code = self.process.kill()
         self.pipe.close()
         self.start()
         return code
