@@ -17,12 +17,20 @@ sys.path.insert(0, str(DEPLOYED))
 models.__path__.append(str(DEPLOYED / "models"))
 sources.__path__.append(str(DEPLOYED / "sources"))
 
+from drill import Told  # noqa: E402
 from killed_world import SIGHTINGS, World, tree  # noqa: E402
 from kills import Kill, keep, table  # noqa: E402 - the fleet of these tests is on its path only now
 
 from embedded.running import Stack  # noqa: E402
 
 KILLS: list[Kill] = []
+TOLD: list[Told] = []
+
+
+@pytest.fixture(scope="session")
+def told() -> list[Told]:
+    """What people are told in drills."""
+    return TOLD
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +54,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Show the kills, and keep them where PERENNIAL_KILLS names a file."""
+    """Show what was told in drills and the kills, and keep them where PERENNIAL_KILLS names a file."""
+    for each in TOLD:
+        terminalreporter.write_line(f"{each.broken} broken: {each.who}: {each.words}")
     if KILLS:
         terminalreporter.write_line(table(KILLS))
     if KILLS and os.environ.get("PERENNIAL_KILLS"):

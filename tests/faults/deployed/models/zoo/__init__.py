@@ -3,4 +3,5 @@
 from perennial import Fleet, Owner
 
 NEXT_IN_2028 = "0 0 29 2 *"
-zoo = Fleet(name="zoo", owner=Owner("keepers"), countries=("GB", "FR", "DE", "ES", "IT"), workers=2, schedule=NEXT_IN_2028)
+keepers = Owner("keepers", alerts=("mailto://keepers@example.com",))
+zoo = Fleet(name="zoo", owner=keepers, countries=("GB", "FR", "DE", "ES", "IT"), workers=2, schedule=NEXT_IN_2028)

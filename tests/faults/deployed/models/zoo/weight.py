@@ -1,7 +1,7 @@
 """Weight by length, fitted with patience."""
 
-from models.zoo import zoo
-from perennial import Cadence, Days, Gate, Model, Owner
+from models.zoo import keepers, zoo
+from perennial import Cadence, Days, Gate, Model
 
 PLACES = {"Britain": 1, "France": 2, "Germany": 3, "Spain": 4, "Italy": 5}
 
@@ -26,7 +26,7 @@ def estimator():
 
 weight = Model(
     name="weight",
-    owner=Owner("keepers"),
+    owner=keepers,
     source="sightings",
     countries=zoo.countries[:3],
     examples=examples,
