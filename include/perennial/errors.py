@@ -71,11 +71,15 @@ class RecipeMissing(Refused):
     """The code of a version's recipe is not in the deployed tree."""
 
 
+class Unreachable(PerennialError):
+    """A service cannot be reached, or went away: nothing is wrong with what was asked of it, and a retry goes on."""
+
+
 class RegistryError(PerennialError):
     """The registry could not be read or written."""
 
 
-class RegistryLost(RegistryError):
+class RegistryLost(RegistryError, Unreachable):
     """The registry cannot be reached, or went away."""
 
 
@@ -89,6 +93,10 @@ class Blocked(PerennialError):
 
 class StoreError(PerennialError):
     """The object store could not be read or written."""
+
+
+class StoreLost(Unreachable):
+    """The object store cannot be reached, or went away. No ``StoreError``: that says something of an object."""
 
 
 class ObjectMissing(StoreError):

@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore.config import Config
+from botocore.exceptions import ClientError
 from toolbox import CREDENTIALS, GB, cycle, releases
 
 from perennial.client import Champions
-from perennial.errors import ObjectMissing, SettingsError, StoreError
+from perennial.errors import ObjectMissing, SettingsError, StoreError, StoreLost
 from perennial.shell.store import open_store
 
 IMPATIENT = Config(retries={"max_attempts": 0}, connect_timeout=1)
@@ -97,7 +98,7 @@ def test_the_entry_of_an_object_is_the_one_a_look_shows(store):
 
 
 def test_an_entry_out_of_reach_is_an_error_and_no_missing_object(broken):
-    with pytest.raises(StoreError) as refusal:
+    with pytest.raises((StoreError, StoreLost)) as refusal:
         broken.entry("key")
     assert not isinstance(refusal.value, ObjectMissing)
 
@@ -148,15 +149,39 @@ def test_the_url_of_a_store_opens_it_again(store, s3):
 def test_a_store_out_of_reach_is_an_error_and_no_missing_object(broken, act, tmp_path):
     (tmp_path / "in").touch()
     arguments = {"put": (b"",), "put_file": (tmp_path / "in",), "get": (), "open": ()}
-    with pytest.raises(StoreError) as refusal:
+    with pytest.raises((StoreError, StoreLost)) as refusal:
         getattr(broken, act)("key", *arguments[act])
     assert not isinstance(refusal.value, ObjectMissing)
 
 
 def test_keys_of_an_s3_store_out_of_reach_are_not_none():
     store = open_store("s3://bucket/x", {"endpoint_url": "http://127.0.0.1:9", "config": IMPATIENT, **CREDENTIALS})
-    with pytest.raises(StoreError, match="cannot be reached"):
+    with pytest.raises(StoreLost, match="cannot be reached"):
         store.keys("")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        (503, "SlowDown", StoreLost),
+        (500, "InternalError", StoreLost),
+        (400, "RequestTimeout", StoreLost),
+        (403, "AccessDenied", StoreError),
+    ],
+)
+@pytest.mark.parametrize("act", ["put", "put_file", "get"])
+def test_a_store_that_cannot_answer_is_away_and_one_that_refuses_is_not(s3, monkeypatch, tmp_path, act, status, code, said):
+    store = open_store("s3://bucket/x", s3)
+    answer = {"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    (tmp_path / "in").touch()
+    arguments = {"put": (b"",), "put_file": (tmp_path / "in",), "get": ()}
+
+    def refuse(*given, **named):
+        raise ClientError(answer, act)
+
+    monkeypatch.setattr(store.client, "_make_api_call", refuse)
+    with pytest.raises(said, match=code):
+        getattr(store, act)("key", *arguments[act])
 
 
 def test_a_bucket_that_does_not_exist_is_no_missing_object(s3):

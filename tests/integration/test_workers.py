@@ -3,22 +3,29 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from contextlib import closing
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
+from botocore.config import Config
+from outages import relayed
 from toolbox import add_model, attempt, releases, states
 from toy_models.zoo import _failing, _killing, _waiting
 
 from perennial.errors import PerennialError, Refused, RegistryError, RegistryLost
 from perennial.shell.database import connect, fetch
 from perennial.shell.lifeline import LOST, lifeline
+from perennial.shell.store import open_store
 from perennial.steps import worker
 from perennial.steps.audit import audit
 from perennial.steps.train import Stopped, worker_name
 from perennial.steps.worker import work
+
+IMPATIENT = Config(retries={"max_attempts": 0}, connect_timeout=1)
 
 
 @pytest.fixture
@@ -118,8 +125,30 @@ def test_outages_of_the_registry_are_no_deaths_and_no_tries_of_their_cell(fed, a
     process.join(30)
     assert (process.exitcode, states(fed, run_id)) == (0, {"weight/GB": "published"})
     counted = fed.sql("SELECT is_acquitted, error, finished_at IS NULL AS is_open FROM attempts ORDER BY attempt")
-    assert counted == [(True, worker.LOST_REGISTRY, True)] * 3 + [(False, None, False)]
+    assert counted == [(True, "Perennial's database went away.", True)] * 3 + [(False, None, False)]
     assert audit(fed.resources, fed.catalog) == []
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_a_store_that_is_away_for_a_while_fails_no_cell(zoo, s3, attempts):
+    address = urlsplit(s3["endpoint_url"])
+    with relayed(address.hostname, address.port) as relay:
+        options = {**s3, "endpoint_url": f"http://127.0.0.1:{relay.port}", "config": IMPATIENT}
+        zoo.resources = replace(zoo.resources, store=open_store("s3://bucket/away", options))
+        for country in ("Britain", "France"):
+            zoo.see(country, range(60))
+        zoo.ingest()
+        zoo.edit(attempts=attempts)
+
+        relay.close()
+        threading.Timer(3, relay.open).start()
+        run_id = zoo.plan(models=("weight",), countries=("FR", "GB"))
+        assert work(zoo.resources, zoo.catalog, run_id) == {"published": 2}
+        assert audit(zoo.resources, zoo.catalog) == []
+
+    errors = [row.error for row in zoo.sql("SELECT error FROM attempts WHERE is_acquitted")]
+    assert errors
+    assert all("the store cannot be reached" in error for error in errors)
 
 
 def test_a_statement_that_times_out_is_no_lost_registry(fed):

@@ -12,15 +12,21 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
-from perennial.errors import PerennialError, Refused, RegistryError, RegistryLost
+from perennial.errors import PerennialError, Refused, RegistryError, RegistryLost, StoreLost, Unreachable
 from perennial.shell.forks import Fork
 from perennial.shell.lifeline import LOST, lifeline
 
 POLL_SECONDS = 0.2
 FAREWELL_SECONDS = 10
-DONE, REFUSED, LOST_REGISTRY, REGISTRY, FAILED = "done", "refused", "lost registry", "registry", "failed"
+DONE, FAILED = "done", "failed"
 FACT, LIMIT = "fact", "limit"
-ERRORS = {REFUSED: Refused, LOST_REGISTRY: RegistryLost, REGISTRY: RegistryError, FAILED: PerennialError}
+LOSSES: dict[str, type[Unreachable]] = {"lost registry": RegistryLost, "lost store": StoreLost}
+ERRORS: dict[str, type[PerennialError]] = {  # of those that an error is, the first
+    "refused": Refused,
+    **LOSSES,
+    "registry": RegistryError,
+    FAILED: PerennialError,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +59,12 @@ class Ended:
         return self.exit_code in (-signal.SIGTERM, 128 + signal.SIGTERM) and self.answer is None
 
     @property
-    def has_lost_registry(self) -> bool:
-        """Whether it ended because the registry went away."""
-        return self.exit_code == LOST if self.answer is None else self.answer[0] == LOST_REGISTRY
+    def lost(self) -> Unreachable | None:
+        """What it ended for because that went away, registry or store; None for any other end."""
+        if self.answer is None:
+            return RegistryLost("Perennial's database went away.") if self.exit_code == LOST else None
+        kind, said = self.answer
+        return LOSSES[kind](said) if kind in LOSSES else None
 
     @property
     def is_done(self) -> bool:
@@ -142,13 +151,7 @@ def _main(pipe: Pipe, parents: Pipe, work: Callable[[Line], Any], orphaned: str,
 def _answer(work: Callable[[Line], Any], line: Line) -> tuple[str, Any]:
     try:
         return DONE, work(line)
-    except Refused as error:
-        return REFUSED, str(error)
-    except RegistryLost as error:
-        return LOST_REGISTRY, str(error)
-    except RegistryError as error:
-        return REGISTRY, str(error)
     except PerennialError as error:
-        return FAILED, str(error)
+        return next(kind for kind, one in ERRORS.items() if isinstance(error, one)), str(error)
     except Exception:
         return FAILED, traceback.format_exc()

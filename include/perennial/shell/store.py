@@ -14,7 +14,11 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 from urllib.parse import unquote, urlsplit
 
-from perennial.errors import ObjectMissing, SettingsError, StoreError
+from perennial.errors import ObjectMissing, PerennialError, SettingsError, StoreError, StoreLost
+
+MISSING = ("NoSuchKey", "404")
+OVERLOADED = ("SlowDown", "RequestTimeout", "Throttling", "TooManyRequests")
+SERVER_ERRORS = 500  # and above, of HTTP
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,9 +288,23 @@ class S3Store:
 
         try:
             yield
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "404"):
-                raise ObjectMissing(f"{self.url}/{key} is not in the store.") from error
-            raise StoreError(f"{self.url}/{key}: the store refused: {error}") from error
-        except (BotoCoreError, S3UploadFailedError) as error:
-            raise StoreError(f"{self.url}/{key}: the store cannot be reached: {error}") from error
+        except (BotoCoreError, ClientError, S3UploadFailedError) as error:
+            raise _explained(error, f"{self.url}/{key}") from error
+
+
+def _explained(error: Exception, where: str) -> PerennialError:
+    """What an error of boto3 means: an object is missing, the store is away, or it refuses."""
+    from botocore.exceptions import ClientError, ConnectionError, HTTPClientError, IncompleteReadError
+
+    answer = error if isinstance(error, ClientError) else error.__context__  # of an upload that failed
+    if isinstance(answer, ClientError):
+        code = str(answer.response.get("Error", {}).get("Code", ""))
+        status = answer.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if code in MISSING:
+            return ObjectMissing(f"{where} is not in the store.")
+        if status >= SERVER_ERRORS or code in OVERLOADED:
+            return StoreLost(f"{where}: the store could not answer: {answer}. A retry goes on from here.")
+        return StoreError(f"{where}: the store refused: {answer}")
+    if isinstance(error, (ConnectionError, HTTPClientError, IncompleteReadError)):
+        return StoreLost(f"{where}: the store cannot be reached: {error}. A retry goes on from here.")
+    return StoreError(f"{where}: the store cannot be asked: {error}. Check connection perennial_store.")

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from perennial.catalog import Catalog, FleetSpecs
 from perennial.cell import Cell
 from perennial.core.messages import Loss
-from perennial.errors import CellTimeout, Refused, RegistryError, RegistryLost, StaleVerdict
+from perennial.errors import CellTimeout, Refused, RegistryError, StaleVerdict, Unreachable
 from perennial.failures import reason_of, trace_of
 from perennial.resources import Resources
 from perennial.shell.database import Connection, Json, connect, fetch, fetch_one, run
@@ -72,7 +72,7 @@ class Worker:
 def train(resources: Resources, catalog: Catalog, run_id: str) -> dict[str, int]:
     """Take the run's pending cells one by one until each has an outcome; returns outcomes of this worker by state.
 
-    One failing cell never stops the others. Raises RegistryLost when the registry goes away, and ends the process when
+    One failing cell never stops the others. Raises Unreachable when registry or store go away, and ends the process when
     that happens amidst a training: its lock is gone, and another one may begin. The retry goes on.
     """
     with Verifier(resources) as verifier:
@@ -209,8 +209,9 @@ def _attempt(worker: Worker, cell: Cell, begun: Any) -> Outcome | None:
 
 
 def _isolated(worker: Worker, cell: Cell, begun: Any) -> Outcome | None:
-    """The one place where a cell's error is kept from the others. A lost registry is not a cell's error; what the registry
-    refuses is.
+    """The one place where a cell's error is kept from the others.
+
+    A registry or store that is away is not a cell's error; what they refuse is.
     """
     timings, started, trace = Timings(), time.perf_counter(), None
     losses: list[Loss] = []
@@ -218,7 +219,7 @@ def _isolated(worker: Worker, cell: Cell, begun: Any) -> Outcome | None:
         model = worker.specs.model(cell.model)
         with own_world(), time_limit(cell, model), original_only():
             outcome: Outcome | None = _judge_until_current(_job(worker, model, cell.country, losses), timings)
-    except RegistryLost:
+    except Unreachable:
         raise
     except Stopped as stopped:
         ended = _ended(worker, cell, begun.attempt, stopped.__doc__, timings)
