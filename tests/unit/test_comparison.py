@@ -170,14 +170,15 @@ def test_a_first_model_is_promoted_by_floor_and_baseline_alone():
 def test_every_gate_is_recorded_with_value_and_bound():
     made = verdict(*losses(-0.3))
     assert {gate.gate: gate.passed for gate in made.gates} == {"floor": True, "baseline": True, "non_inferiority": False}
-    assert made.gates[2].bound == -0.05
+    assert [gate.bound for gate in made.gates] == [2.0, 0.0, -0.05]
     assert made.gates[2].value == made.scores["gain_lower"]
 
 
 def test_a_champion_without_error_is_replaced_only_by_one_without_error():
     _, champion, labels = losses()
     none, some = np.zeros_like(champion), np.full_like(champion, 0.1)
-    assert verdict(none, none, labels).decision == "promote"
+    both = verdict(none, none, labels)
+    assert (both.decision, both.scores["gain"], both.scores["gain_lower"]) == ("promote", 0.0, 0.0)
     made = verdict(some, none, labels)
     assert made.decision == "keep"
     json.dumps(made.scores, allow_nan=False)
@@ -197,7 +198,19 @@ def test_fewer_rows_than_the_gate_asks_for_are_not_judged_on(clusters, rows):
     assert "Too few rows to judge on" in made.reason
 
 
+def test_as_many_rows_as_the_gate_asks_for_are_judged_on():
+    assert verdict(*losses(0.3, clusters=5, rows=20)).decision == "promote"
+
+
+def test_too_few_tells_which_of_the_two_there_are_enough_of():
+    enough = int("1000")
+    made = too_few(enough, 4, replace(GATE, min_rows=1000))
+    assert [(gate.gate, gate.passed) for gate in made.gates] == [("rows", True), ("clusters", False)]
+    assert too_few(1, 5, GATE).gates[1].passed
+
+
 def test_too_few_says_how_many_are_missing():
+    assert too_few(40, 5, GATE).reason == "Too few rows to judge on: needs 60 more rows."
     made = too_few(93, 3, GATE)
     assert made.decision == "inconclusive"
     assert made.reason == "Too few rows to judge on: needs 7 more rows and 2 more days with rows."
@@ -243,4 +256,6 @@ def test_with_the_rows_in_reach_the_bound_just_meets_the_margin():
 def test_one_class_is_too_little_for_a_metric_of_classes(target, metric, is_one):
     found = one_class(np.array(target), METRICS[metric], "train on")
     assert (found is not None) == is_one
-    assert found is None or found.decision == "inconclusive"
+    if found:
+        (classes,) = found.gates
+        assert (found.decision, classes.value, classes.bound, classes.passed) == ("inconclusive", 1, 2, False)
