@@ -1,6 +1,7 @@
 """What a drill breaks, what it reads afterwards, and how it says so."""
 
 import mailbox
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from killed_world import World, wait_until
 
 from perennial.catalog import load_catalog
 from perennial.steps.audit import examine
+
+QUIET_SECONDS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,15 @@ class Drill:
         (outcome,) = self.world.rows("outcomes_of", run_id=run_id)
         return outcome
 
+    def await_idle(self) -> None:
+        """Wait until no run of the fleet is there or comes, woken by rows that were accepted."""
+        api, since = self.world.stack.api, time.monotonic()
+        while time.monotonic() - since < QUIET_SECONDS:
+            runs = api._ask("GET", "/api/v2/dags/retrain_zoo/dagRuns")["dag_runs"]
+            if any(run["state"] in ("queued", "running") for run in runs):
+                since = time.monotonic()
+            time.sleep(0.5)
+
     def log(self, dag: str, run_id: str, task: str) -> str:
         """The log of a task's last try, as the UI shows it."""
         tries = {each["task_id"]: each["try_number"] for each in self.world.stack.api.tasks(dag, run_id)}
@@ -87,6 +99,19 @@ def _line(entry: dict[str, Any]) -> str:
     """An entry of a log, with the exceptions that it shows."""
     raised = (f"{error['exc_type']}: {error['exc_value']}" for error in entry.get("error_detail") or ())
     return "\n".join([str(entry.get("event", "")), *raised])
+
+
+@contextmanager
+def renamed(world: World, column: str, name: str) -> Iterator[None]:
+    """Inside, a column of the source's table has another name."""
+    statement = "ALTER TABLE sightings RENAME {} TO {}"
+    with world.session("shop") as cursor:
+        cursor.execute(statement.format(column, name))
+    try:
+        yield
+    finally:
+        with world.session("shop") as cursor:
+            cursor.execute(statement.format(name, column))
 
 
 @contextmanager
