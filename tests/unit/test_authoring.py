@@ -57,7 +57,7 @@ def test_recipes_that_cannot_be_read_in_another_process_are_said_so(tree, monkey
     model = tree.weight()
     monkeypatch.setattr(authoring.sys, "path", [])
     with pytest.raises(PerennialError, match=r"(?s)cannot be read in a process of their own: .*ModuleNotFoundError"):
-        authoring._order_faults([model])
+        authoring._parameters_of(authoring._started_by_seed([model]))
 
 
 def test_addresses_that_apprise_can_read_are_no_fault(tree, checked):

@@ -71,12 +71,8 @@ class World:
 
     def read(self) -> list[float]:
         """What a service reads and predicts today."""
-        champions = Champions.from_url(self.resources.store.url, self.resources.public_keys, self.trusted)
+        champions = Champions.from_url(self.resources.store.url, self.resources.public_keys)
         return [round(float(value), 6) for value in champions.load(*GB).predict(ROWS)]
-
-    @property
-    def trusted(self) -> tuple[str, ...]:
-        return self.model.trusted
 
     def edit(self, old: str, new: str) -> Any:
         """Deploy a tree whose model file is another one."""
@@ -146,8 +142,9 @@ def test_a_champion_whose_code_was_lost_is_refused_and_the_fix_is_named(world):
     model = world.edit("return values * 2", "return values ** 3")
     with pytest.raises(ArtifactError, match=r"code that this tree lacks: Model weight was edited .* `make freeze`"):
         world.read()
-    with pytest.raises(RecipeMissing):
-        frozen_of(model, world.recipe.hash)
+    frozen, data = frozen_of(model, world.recipe.hash), artifacts.encode_estimator(challenger(world.model).judged.estimator)
+    with pytest.raises(RecipeMissing, match="`make freeze`"):
+        artifacts.decode_estimator(data, world.model.trusted, frozen)
 
 
 def test_a_reader_without_the_fleets_tree_is_told_so(world):
