@@ -168,7 +168,7 @@ def test_what_needs_a_library_that_is_not_here_says_which(monkeypatch):
 
 
 def test_what_cannot_be_stored_is_said_so_with_what_to_take_instead():
-    with pytest.raises(ArtifactError, match="cannot be stored: .*Birch: .* take MiniBatchKMeans"):
+    with pytest.raises(ArtifactError, match=r"cannot be stored: .*Birch: .* take MiniBatchKMeans"):
         artifacts.encode_estimator(Birch())
 
 

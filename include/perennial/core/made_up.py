@@ -17,9 +17,7 @@ USUAL = (0.0, 20.0)  # numbers, as far as the spec lets them be: few recipes fai
 SOON = timedelta(days=2)  # how long after its event anything else happens to a row
 
 
-def made_up_rows(
-    source: Source, number: int, until: datetime, span: timedelta, country: str
-) -> dict[str, list[Any]]:
+def made_up_rows(source: Source, number: int, until: datetime, span: timedelta, country: str) -> dict[str, list[Any]]:
     """Columns of ``number`` rows of a country whose events are spread over the ``span`` up to ``until``; always the same."""
     random = np.random.default_rng(0)
     events = sorted(until - span * float(share) for share in random.random(number))

@@ -20,19 +20,27 @@ class Family:
     """Types of one kind: where they stand, what they are called, and why they may be named."""
 
     reason: str
-    modules: tuple[str, ...]
+    module: str
     names: tuple[str, ...]
 
     @property
     def types(self) -> tuple[str, ...]:
-        """Full names: every one of ``names`` in every one of ``modules``."""
-        return tuple(f"{module}.{name}" for module in self.modules for name in self.names)
+        """Full names."""
+        return tuple(f"{self.module}.{name}" for name in self.names)
 
 
-def _family(reason: str, modules: str, names: str) -> Family:
-    return Family(reason=reason, modules=tuple(modules.split()), names=tuple(names.split()))
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
 
 
+def _family(reason: str, module: str, names: str) -> Family:
+    return Family(reason=reason, module=module, names=_words(names))
+
+
+DISTANCES = _words(
+    "BrayCurtis Canberra Chebyshev Dice Euclidean Hamming Haversine Jaccard Mahalanobis Manhattan "
+    "Minkowski RogersTanimoto RussellRao SEuclidean SokalMichener SokalSneath"
+)
 FAMILIES = (
     _family(
         "nodes of trees: arrays, checked by nothing but the signature",
@@ -78,18 +86,9 @@ FAMILIES = (
         "BallTree BallTree32 BallTree64",
     ),
     _family(
-        "distances: formulas over two rows, with numbers as parameters; not PyFunc, which calls "
-        "whatever function it holds",
+        "distances: formulas over two rows, with numbers as parameters; not PyFunc, which calls whatever function it holds",
         "sklearn.metrics._dist_metrics",
-        " ".join(
-            f"{name}Distance{bits}"
-            for name in (
-                "BrayCurtis Canberra Chebyshev Dice Euclidean Hamming Haversine Jaccard "
-                "Mahalanobis Manhattan Minkowski RogersTanimoto RussellRao SEuclidean "
-                "SokalMichener SokalSneath"
-            ).split()
-            for bits in (32, 64)
-        ),
+        " ".join(f"{name}Distance32 {name}Distance64" for name in DISTANCES),
     ),
     _family(
         "how rows are split: numbers, flags and a random state; they are asked in a fit alone",
@@ -169,6 +168,26 @@ FAMILIES = (
         "_CalibratedClassifier _SigmoidCalibration _TemperatureScaling",
     ),
     _family(
+        "what stands for a class that a fit has not seen: a number",
+        "sklearn.multiclass",
+        "_ConstantPredictor",
+    ),
+    _family(
+        "one step of an imputation: columns by their number, and an estimator",
+        "sklearn.impute._iterative",
+        "_ImputerTriplet",
+    ),
+    _family(
+        "how boosting over categories reads the other columns: a function of arrays",
+        "sklearn.utils.validation",
+        "check_array",
+    ),
+    _family(
+        "a function with some arguments: the function is looked up by itself, and has to be trusted, too",
+        "functools",
+        "partial",
+    ),
+    _family(
         "which columns a transformer takes: a pattern and types by name",
         "sklearn.compose._column_transformer",
         "make_column_selector",
@@ -193,11 +212,13 @@ FAMILIES = (
         "scipy._lib.array_api_compat.numpy._aliases",
         "asarray",
     ),
-    _family(
-        "sparse matrices: skops reads them as arrays, without pickled objects, whatever they are called",
-        "scipy.sparse._bsr scipy.sparse._coo scipy.sparse._csc scipy.sparse._csr scipy.sparse._dia",
-        "bsr_array bsr_matrix coo_array coo_matrix csc_array csc_matrix csr_array csr_matrix "
-        "dia_array dia_matrix",
+    *(
+        _family(
+            "sparse matrices: skops reads them as arrays, without pickled objects",
+            f"scipy.sparse._{form}",
+            f"{form}_array {form}_matrix",
+        )
+        for form in ("bsr", "coo", "csc", "csr", "dia")
     ),
     _family(
         "types of arrays, by name",
@@ -205,9 +226,9 @@ FAMILIES = (
         "dtype",
     ),
     _family(
-        "how features are pooled: functions of arrays",
+        "how features are pooled, bounded and filled: functions of arrays",
         "numpy",
-        "max mean median min sum",
+        "clip max mean median min nan_to_num sum",
     ),
     _family(
         "containers of Python that its literals do not cover: elements",
@@ -240,7 +261,7 @@ FAMILIES = (
         "LGBMClassifier LGBMModel LGBMRanker LGBMRegressor",
     ),
     _family(
-        "LightGBM's booster: a text of numbers that its library parses",
+        "LightGBM's booster: a text that its library parses; made otherwise, it could read a model's file",
         "lightgbm.basic",
         "Booster",
     ),
@@ -250,7 +271,7 @@ FAMILIES = (
         "XGBClassifier XGBModel XGBRFClassifier XGBRFRegressor XGBRanker XGBRegressor",
     ),
     _family(
-        "XGBoost's booster: bytes that its library parses",
+        "XGBoost's booster: the same with bytes",
         "xgboost.core",
         "Booster",
     ),
@@ -271,13 +292,13 @@ REFUSED = {
     "sklearn.datasets.": "it reads files of the machine and of the network",
 }
 FROM_PYTHON = "it is of Python's own library, and can do more than compute"
-HARMLESS_MODULES = frozenset(
+HARMLESS_MODULES = _words(
     "array calendar cmath collections datetime decimal fractions functools ipaddress math numbers "
-    "operator random re statistics string uuid zoneinfo".split()
+    "operator random re statistics string uuid zoneinfo"
 )
-HARMLESS_BUILTINS = frozenset(
+HARMLESS_BUILTINS = _words(
     "abs all any bool bytearray bytes complex dict divmod enumerate float frozenset hash int len "
-    "list max min pow range reversed round set slice sorted str sum tuple zip".split()
+    "list max min pow range reversed round set slice sorted str sum tuple zip"
 )
 
 # Public estimators of scikit-learn that cannot be stored, and what to do instead.
