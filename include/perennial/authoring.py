@@ -127,7 +127,7 @@ def _type_faults(catalog: Catalog, models: list[Model]) -> tuple[list[Fault], li
         if small.refusal
     ]
     unseen = [
-        f"{model.name} was not fitted on made-up rows: {small.unseen} Whether its fit can be published, `make try` tells."
+        f"{model.name} was not fitted on made-up rows: {small.unseen.rstrip('.')}. Whether its fit can be published, `make try` tells."
         for (model, _), small in made
         if small.unseen
     ]
@@ -315,7 +315,10 @@ def restored(reason: str, is_copy: bool) -> str:
 
 
 def try_cell(model: str, country: str) -> str:
-    """Train and judge one cell on what the lake holds, in this process; nothing is published."""
+    """Train and judge one cell on what the lake holds, in this process; nothing is published.
+
+    Raises PerennialError where the cell failed, also for a fit that could not be published.
+    """
     from perennial.shell.database import connect, fetch, run
     from perennial.steps.plan import Request, plan
     from perennial.steps.train import train
@@ -333,7 +336,10 @@ def try_cell(model: str, country: str) -> str:
         run(database, "finish_run", id=run_id)
     finally:
         database.close()
-    return f"{Cell(model, country)}: {outcome.reason} ({outcome.seconds or 0:.1f} s)"
+    said = f"{Cell(model, country)}: {outcome.reason} ({outcome.seconds or 0:.1f} s)"
+    if outcome.state == "failed":
+        raise PerennialError(said)
+    return said
 
 
 def _fleet_of(catalog: Catalog, model: str) -> FleetSpecs:

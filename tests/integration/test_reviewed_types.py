@@ -4,10 +4,11 @@ import pytest
 from toolbox import GB, champion, cycle, edit_gate, manifest, predict, reader, releases
 from toy_models.zoo import _picking
 
+from perennial import authoring
 from perennial.client import Champions
 from perennial.core import artifacts
 from perennial.core.hindsight import SERVED
-from perennial.errors import ArtifactError
+from perennial.errors import ArtifactError, PerennialError
 from perennial.steps.audit import audit
 from perennial.steps.hindsight import hindsight
 from perennial.steps.succession import check_champions
@@ -136,6 +137,19 @@ def test_a_dry_run_fails_where_its_fit_could_not_be_published(zoo):
     run_id = zoo.plan(dry_run=True)
     zoo.train(run_id)
     assert zoo.outcomes(run_id)["weight/GB"].state == "skipped"
+
+
+def test_trying_a_cell_fails_with_the_line_to_write_before_anything_is_published(zoo, monkeypatch):
+    zoo.see("Britain", range(60))
+    zoo.ingest()
+    zoo.edit(estimator=_picking.estimator)
+    monkeypatch.setattr(authoring, "environment_resources", lambda: zoo.resources)
+    monkeypatch.setattr(authoring, "load_catalog", lambda: zoo.catalog)
+    with pytest.raises(PerennialError, match=rf'weight/GB: Dry run: promote\. .* that is trusted=\("{PICKING}",\)'):
+        authoring.try_cell("weight", "GB")
+    zoo.edit(trusted=_picking.TRUSTED)
+    assert authoring.try_cell("weight", "GB").startswith("weight/GB: Dry run: promote. ")
+    assert releases(zoo) == []
 
 
 def test_an_old_manifest_is_read_by_the_list_of_the_spec(old):

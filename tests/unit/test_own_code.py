@@ -77,6 +77,9 @@ class World:
     def edit(self, old: str, new: str) -> Any:
         """Deploy a tree whose model file is another one."""
         self.tree.model(OWN.replace(old, new))
+        return self.redeployed()
+
+    def redeployed(self) -> Any:
         for name in [name for name in sys.modules if name.startswith(self.tree.models)]:
             del sys.modules[name]
         importlib.invalidate_caches()
@@ -135,6 +138,13 @@ def test_a_champion_predicts_by_its_own_code_after_an_edit(world, old, new):
     world.freeze()
     model = world.edit(old, new)
     assert recipe_of(model).hash != world.recipe.hash
+    assert world.read() == EXPECTED
+
+
+def test_a_champion_predicts_by_its_own_code_after_its_types_were_taken_out_of_the_spec(world):
+    world.freeze()
+    world.tree.model(OWN.replace("return values * 2", "return values ** 3").replace(f"{TRUSTED},", ""))
+    assert world.redeployed().trusted == ()
     assert world.read() == EXPECTED
 
 
