@@ -127,7 +127,8 @@ def _type_faults(catalog: Catalog, models: list[Model]) -> tuple[list[Fault], li
         if small.refusal
     ]
     unseen = [
-        f"{model.name} was not fitted on made-up rows: {small.unseen.rstrip('.')}. Whether its fit can be published, `make try` tells."
+        f"{model.name} was not fitted on made-up rows: {small.unseen.rstrip('.')}. "
+        "Whether its fit can be published, `make try` tells."
         for (model, _), small in made
         if small.unseen
     ]

@@ -4,10 +4,12 @@ import importlib
 import os
 from functools import partial
 
+import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+import xgboost
 from sklearn import metrics, model_selection
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -296,6 +298,41 @@ def test_every_scorer_that_has_a_name_is_kept(name):
 def test_a_search_over_lists_of_values_is_kept():
     search = RandomizedSearchCV(Ridge(), {"alpha": [0.1, 1.0, 10.0]}, n_iter=2, scoring=["r2", "neg_max_error"], refit="r2")
     check_kept(search.fit(X, NUMBERS), X)
+
+
+BOOSTED = [
+    lightgbm.LGBMRegressor(n_estimators=5, verbose=-1),
+    lightgbm.LGBMRegressor(n_estimators=5, verbose=-1, objective="quantile", boosting_type="dart"),
+    lightgbm.LGBMClassifier(n_estimators=5, verbose=-1),
+    xgboost.XGBRegressor(n_estimators=5, enable_categorical=True),
+    xgboost.XGBRFRegressor(n_estimators=5, enable_categorical=True),
+    xgboost.XGBRegressor(n_estimators=5, enable_categorical=True, booster="dart"),
+    xgboost.XGBClassifier(n_estimators=5, enable_categorical=True),
+    xgboost.XGBRFClassifier(n_estimators=5, enable_categorical=True),
+]
+
+
+@pytest.mark.parametrize("estimator", BOOSTED, ids=lambda each: type(each).__name__)
+def test_boosters_of_other_libraries_are_kept_over_categories_and_missing_values(estimator):
+    frame = FRAME.assign(colour=FRAME["colour"].astype("category"), length=FRAME["length"].where(FRAME["length"] < 1))
+    target = CLASSES if hasattr(estimator, "predict_proba") else NUMBERS
+    check_kept(estimator.fit(frame, target), frame)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [lightgbm.LGBMRanker(n_estimators=5, verbose=-1), xgboost.XGBRanker(n_estimators=5)],
+    ids=lambda each: type(each).__name__,
+)
+def test_rankers_of_other_libraries_are_kept(estimator):
+    check_kept(estimator.fit(X, CLASSES, group=[30, 30]), X)
+
+
+def test_boosters_that_have_stopped_early_are_kept():
+    stop = lightgbm.early_stopping(2, verbose=False)
+    light = lightgbm.LGBMRegressor(n_estimators=50, verbose=-1).fit(X, NUMBERS, eval_set=[(X, NUMBERS)], callbacks=[stop])
+    check_kept(light, X)
+    check_kept(xgboost.XGBRegressor(early_stopping_rounds=2).fit(X, NUMBERS, eval_set=[(X, NUMBERS)], verbose=False), X)
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.types[0])
