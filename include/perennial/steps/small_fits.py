@@ -69,7 +69,7 @@ def small_fit(model: Model, source: Source) -> SmallFit:
     try:
         with own_world():
             warnings.simplefilter("ignore")  # what is said of made-up rows concerns nobody
-            estimator, sample = _fitted(model, source)
+            estimator, sample = fitted(model, source)
             rehearse(model, estimator, sample)
     except ArtifactError as error:
         return SmallFit(refusal=str(error))
@@ -78,16 +78,8 @@ def small_fit(model: Model, source: Source) -> SmallFit:
     return SmallFit()
 
 
-def _refusal_of_unfitted(model: Model) -> str:
-    try:
-        rehearse(model, model.estimator())
-    except ArtifactError as error:
-        return str(error)
-    return ""
-
-
-def _fitted(model: Model, source: Source) -> tuple[Any, pd.DataFrame]:
-    """A fitted estimator, and features that it can predict."""
+def fitted(model: Model, source: Source) -> tuple[Any, pd.DataFrame]:
+    """An estimator fitted on made-up rows, or on made-up features where they make hardly an example; and its features."""
     made = matured_examples(model.examples, _rows(model, source), UNTIL, model.name).tail(MOST)
     is_class = METRICS[model.metric].probabilities
     if len(made) >= FEWEST:
@@ -97,6 +89,14 @@ def _fitted(model: Model, source: Source) -> tuple[Any, pd.DataFrame]:
         return fit(model, train).estimator, features
     features = made_up_features(checked_features(model.features, made, model.name), MOST)
     return model.estimator().fit(features, made_up_target(MOST, is_class)), features
+
+
+def _refusal_of_unfitted(model: Model) -> str:
+    try:
+        rehearse(model, model.estimator())
+    except ArtifactError as error:
+        return str(error)
+    return ""
 
 
 def _rows(model: Model, source: Source) -> pd.DataFrame:
