@@ -121,7 +121,8 @@ def _type_faults(catalog: Catalog, models: list[Model]) -> tuple[list[Fault], li
 
     asked = [(model, catalog.sources[model.source]) for model in models if model.source in catalog.sources]
     made = list(zip(asked, small_fits(asked), strict=True))
-    faults = [
+    faults = [fault for model in models for fault in _faults_of_trust(model)]
+    faults += [
         Fault(where=model.where, what=small.refusal.rstrip("."), fix="See docs/types.md.")
         for (model, _), small in made
         if small.refusal
@@ -133,6 +134,21 @@ def _type_faults(catalog: Catalog, models: list[Model]) -> tuple[list[Fault], li
         if small.unseen
     ]
     return faults, unseen
+
+
+def _faults_of_trust(model: Model) -> list[Fault]:
+    """Types that a spec names and that no spec can make trusted."""
+    from perennial.core.trusted_types import refusal
+
+    return [
+        Fault(
+            where=model.where,
+            what=f"trusted names {name}, which cannot be: {refusal(name)}",
+            fix="Leave it out, and make the estimator without it.",
+        )
+        for name in model.trusted
+        if refusal(name)
+    ]
 
 
 def _order_faults(models: list[Model], found: list[list[dict[str, str]]]) -> list[Fault]:

@@ -83,6 +83,12 @@ def test_a_type_that_nobody_trusts_is_a_fault_before_anything_is_published(tree,
     assert fault.endswith('that is trusted=("operator.itemgetter",). See docs/types.md.')
 
 
+def test_a_type_that_nobody_can_make_trusted_is_a_fault(tree, checked):
+    tree.model(MODEL.replace('metric="rmse",', 'metric="rmse", trusted=("subprocess.Popen", "collections.deque"),'))
+    (fault,) = checked()
+    assert "trusted names subprocess.Popen, which cannot be: it is of Python's own library" in fault
+
+
 def test_a_recipe_that_fails_on_made_up_rows_is_no_fault_and_is_said_so(tree, monkeypatch):
     tree.model(MODEL.replace("    known = rows", '    rows["lenght"]\n    known = rows'))
     monkeypatch.delenv("PERENNIAL_DATABASE_URL", raising=False)

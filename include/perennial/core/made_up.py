@@ -1,4 +1,4 @@
-"""Made-up rows of a source, in the types and bounds of its spec: enough to fit a recipe once, before any row is there.
+"""Made-up rows of a source, in the types and bounds of its spec: enough to fit a recipe once.
 
 What is learned from them is worth nothing. Which types a fit consists of hardly depends on them.
 """
@@ -17,8 +17,17 @@ USUAL = (0.0, 20.0)  # numbers, as far as the spec lets them be: few recipes fai
 SOON = timedelta(days=2)  # how long after its event anything else happens to a row
 
 
-def made_up_rows(source: Source, number: int, until: datetime, span: timedelta, country: str) -> dict[str, list[Any]]:
-    """Columns of ``number`` rows of a country whose events are spread over the ``span`` up to ``until``; always the same."""
+def made_up_rows(
+    source: Source,
+    number: int,
+    until: datetime,
+    span: timedelta,
+    country: str,
+) -> dict[str, list[Any]]:
+    """Columns of ``number`` rows of a country, whose events lie within the ``span`` up to ``until``.
+
+    They are always the same.
+    """
     random = np.random.default_rng(0)
     events = sorted(until - span * float(share) for share in random.random(number))
     made = {column.name: _values(column, events, random) for column in source.columns}
@@ -36,9 +45,11 @@ def made_up_rows(source: Source, number: int, until: datetime, span: timedelta, 
 def _values(column: Column, events: list[datetime], random: np.random.Generator) -> list[Any]:
     number = len(events)
     if column.value_set:
-        return [column.value_set[place] for place in random.integers(len(column.value_set), size=number)]
+        places = random.integers(len(column.value_set), size=number)
+        return [column.value_set[place] for place in places]
     if column.type == "timestamp":
-        return [event + SOON * float(share) for event, share in zip(events, random.random(number), strict=True)]
+        shares = random.random(number)
+        return [event + SOON * float(share) for event, share in zip(events, shares, strict=True)]
     if column.type == "string":
         return [_text(column, int(level)) for level in random.integers(LEVELS, size=number)]
     if column.type == "bool":
@@ -57,14 +68,16 @@ def _whole(low: int, high: int, random: np.random.Generator, number: int) -> lis
 
 
 def _bounds(column: Column) -> tuple[float, float]:
-    """Usual numbers within the column's bounds; where there are none, some beside the bound that is nearest."""
+    """Usual numbers within the column's bounds; where there are none, some beside the nearest."""
     least = -np.inf if column.min_value is None else float(column.min_value)
     most = np.inf if column.max_value is None else float(column.max_value)
     low, high = max(USUAL[0], least), min(USUAL[1], most)
     if low <= high:
         return low, high
     breadth = USUAL[1] - USUAL[0]
-    return (least, min(most, least + breadth)) if least > USUAL[1] else (max(least, most - breadth), most)
+    if least > USUAL[1]:
+        return least, min(most, least + breadth)
+    return max(least, most - breadth), most
 
 
 def _text(column: Column, level: int) -> str:
@@ -107,4 +120,6 @@ def _like(column: pd.Series, random: np.random.Generator, number: int) -> Any:
 
 def made_up_target(number: int, is_class: bool) -> np.ndarray:
     """A target: 0 and 1 in turn, or numbers."""
-    return np.arange(number) % 2 * 1.0 if is_class else np.random.default_rng(1).uniform(*USUAL, number)
+    if is_class:
+        return np.arange(number) % 2 * 1.0
+    return np.random.default_rng(1).uniform(*USUAL, number)

@@ -1,4 +1,4 @@
-"""Which types an artifact may name: the reviewed list of the project, beside those that skops trusts itself.
+"""Which types an artifact may name: the project's reviewed list, beside those that skops trusts.
 
 What a type on this list can be made to do, by whoever writes a file, decides whether it may stand
 here: skops looks names up and then constructs the type (`cls.__new__` and `__setstate__`), calls it
@@ -86,7 +86,7 @@ FAMILIES = (
         "BallTree BallTree32 BallTree64",
     ),
     _family(
-        "distances: formulas over two rows, with numbers as parameters; not PyFunc, which calls whatever function it holds",
+        "distances: formulas over two rows; not PyFunc, which calls whatever function it holds",
         "sklearn.metrics._dist_metrics",
         " ".join(f"{name}Distance32 {name}Distance64" for name in DISTANCES),
     ),
@@ -183,7 +183,7 @@ FAMILIES = (
         "check_array",
     ),
     _family(
-        "a function with some arguments: the function is looked up by itself, and has to be trusted, too",
+        "a function with some arguments: the function itself has to be trusted, too",
         "functools",
         "partial",
     ),
@@ -261,7 +261,7 @@ FAMILIES = (
         "LGBMClassifier LGBMModel LGBMRanker LGBMRegressor",
     ),
     _family(
-        "LightGBM's booster: a text that its library parses; made otherwise, it could read a model's file",
+        "LightGBM's booster: a text that its library parses; it could read a model's file",
         "lightgbm.basic",
         "Booster",
     ),
@@ -278,11 +278,12 @@ FAMILIES = (
 )
 TRUSTED = frozenset(name for family in FAMILIES for name in family.types)
 
+SCIPY_RUNS_TEXTS = "scipy runs a text of its state as code; search over lists of values"
 # What no spec and no manifest can make trusted, by the beginning of its name.
 REFUSED = {
-    "scipy.stats._continuous_distns.": "scipy runs a text of its state as code; search over lists of values",
-    "scipy.stats._discrete_distns.": "scipy runs a text of its state as code; search over lists of values",
-    "scipy.stats._distn_infrastructure.": "scipy runs a text of its state as code; search over lists of values",
+    "scipy.stats._continuous_distns.": SCIPY_RUNS_TEXTS,
+    "scipy.stats._discrete_distns.": SCIPY_RUNS_TEXTS,
+    "scipy.stats._distn_infrastructure.": SCIPY_RUNS_TEXTS,
     "operator.methodcaller": "it calls whatever method it is told",
     "joblib.": "it unpickles files, and runs what they say",
     "numpy.load": "it unpickles files, and runs what they say",
@@ -321,10 +322,10 @@ def refusal(name: str) -> str:
 
 
 def believed(names: Iterable[str]) -> frozenset[str]:
-    """The project's list and the further ``names``, but for those that nobody can make trusted."""
+    """The project's list and the further ``names``, but for those that nobody can trust."""
     return TRUSTED | {name for name in names if not refusal(name)}
 
 
 def missing_from(needed: Iterable[str], trusted: Iterable[str]) -> list[str]:
-    """Which types an artifact needs that neither the project's list nor ``trusted`` names."""
+    """Which needed types neither the project's list nor ``trusted`` names."""
     return sorted(set(needed) - believed(trusted))

@@ -1,4 +1,4 @@
-"""A rehearsal of a publication: whether a fit can be stored and read back by what its spec trusts. Nothing is published."""
+"""A rehearsal of a publication: whether a fit can be stored and read back by what is trusted."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,9 +16,9 @@ TOLERANCE = 1e-9
 
 
 def rehearse(model: Model, estimator: Any, sample: pd.DataFrame | None = None) -> None:
-    """Raise ArtifactError, naming the fix, unless an estimator comes back from its bytes as a reader would load it.
+    """Raise ArtifactError, naming the fix, unless an estimator can be read back from its bytes.
 
-    ``sample``: features, of which it has to predict the same afterwards; None for one that was not fitted.
+    ``sample``: features, of which it has to predict the same afterwards; None before a fit.
     """
     data = artifacts.encode_estimator(estimator)
     check_types(model, artifacts.needed_types(data))
@@ -28,18 +28,19 @@ def rehearse(model: Model, estimator: Any, sample: pd.DataFrame | None = None) -
     metric = METRICS[model.metric]
     before, after = (predict(fitted, sample, metric, model.name) for fitted in (estimator, read))
     if not np.allclose(before, after, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
-        raise ArtifactError(f"What is read back of {model.name} predicts otherwise than the fit in memory.")
+        raise ArtifactError(f"What is read back of {model.name} does not predict the same.")
 
 
 def check_types(model: Model, needed: Sequence[str]) -> None:
-    """Raise ArtifactError, naming types and the line to write, where an artifact needs some that nobody trusts."""
+    """Raise ArtifactError, naming the line to write, for types that nobody trusts."""
     missing = missing_from(needed, model.trusted)
     if missing:
-        raise ArtifactError(f"{artifacts.said_of_missing(missing)} {line_to_write(model, missing)}".strip())
+        said = (artifacts.said_of_missing(missing), line_to_write(model, missing))
+        raise ArtifactError(" ".join(filter(None, said)))
 
 
 def line_to_write(model: Model, missing: Sequence[str]) -> str:
-    """The ``trusted`` that would name the missing types, and where; empty where none can be trusted."""
+    """The ``trusted`` that names the missing types, too, and where; empty where none can be."""
     further = [name for name in missing if not refusal(name)]
     if not further:
         return ""

@@ -1,4 +1,4 @@
-"""Small fits: each recipe fitted once on made-up rows, stored and read back, before the first row of its source is there."""
+"""Small fits: each recipe fitted once on made-up rows, stored and read back, before any run."""
 
 import warnings
 from collections.abc import Sequence
@@ -32,14 +32,14 @@ ORPHANED = "Whoever asked for small fits has gone."
 
 @dataclass(frozen=True, kw_only=True)
 class SmallFit:
-    """What a small fit has shown: why it could not be published, or why there was none; both empty where it could be."""
+    """Why a small fit could not be published, or why there was none; both empty where it could."""
 
     refusal: str = ""
     unseen: str = ""
 
 
 def small_fits(asked: Sequence[tuple[Model, Source]]) -> list[SmallFit]:
-    """Fit, store and read back each recipe in a process of its own, which a recipe may end or hold up: the others go on."""
+    """Fit, store and read back each recipe, apart from this process: one may end or hold up its own."""
     found: list[SmallFit] = []
     while len(found) < len(asked):
         first = len(found)
@@ -65,7 +65,7 @@ def _ended(ended: Ended) -> str:
 
 
 def small_fit(model: Model, source: Source) -> SmallFit:
-    """Fit, store and read back one recipe. Where it cannot be fitted on made-up rows, as it is before a fit."""
+    """Fit, store and read back one recipe; as it is before a fit, where made-up rows make it fail."""
     try:
         with own_world():
             warnings.simplefilter("ignore")  # what is said of made-up rows concerns nobody
@@ -79,7 +79,10 @@ def small_fit(model: Model, source: Source) -> SmallFit:
 
 
 def fitted(model: Model, source: Source) -> tuple[Any, pd.DataFrame]:
-    """An estimator fitted on made-up rows, or on made-up features where they make hardly an example; and its features."""
+    """An estimator fitted on made-up rows, and its features.
+
+    Where the rows make hardly an example, features of the recipe's columns and types are made up.
+    """
     made = matured_examples(model.examples, _rows(model, source), UNTIL, model.name).tail(MOST)
     is_class = METRICS[model.metric].probabilities
     if len(made) >= FEWEST:
@@ -100,7 +103,7 @@ def _refusal_of_unfitted(model: Model) -> str:
 
 
 def _rows(model: Model, source: Source) -> pd.DataFrame:
-    """Rows as a recipe gets them: in force, in the types of the spec, of the columns that it names."""
+    """Rows as a recipe gets them: in the types of the spec, of the columns that it names."""
     columns = made_up_rows(source, ROWS, UNTIL, model.window + model.lookback, model.countries[0])
     columns[REMOVED] = [False] * ROWS
     arrays = {field.name: pa.array(columns[field.name], field.type) for field in schema_of(source)}
