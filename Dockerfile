@@ -7,6 +7,13 @@ COPY requirements.txt requirements-deploy.txt ./
 RUN pip install --no-cache-dir uv==0.13.9 \
  && uv pip install --system --no-cache --require-hashes --compile-bytecode -r requirements.txt \
  && uv pip install --system --no-cache --require-hashes --compile-bytecode -r requirements-deploy.txt
+# With --build-arg EXTRAS=boosting: LightGBM, which needs the machine's OpenMP, and XGBoost.
+ARG EXTRAS=
+COPY requirements-boosting.txt ./
+RUN if [ "$EXTRAS" = boosting ]; then \
+      apt-get update && apt-get install -y --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/* \
+   && uv pip install --system --no-cache --require-hashes --compile-bytecode -r requirements-boosting.txt; \
+    fi
 COPY --chown=perennial dags dags
 COPY --chown=perennial plugins plugins
 COPY --chown=perennial include include

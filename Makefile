@@ -19,7 +19,7 @@ export GX_ANALYTICS_ENABLED := false
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run replay stop test without-airflow with-airflow check unit integration dags stack faults bench bench-compaction bench-ingest bench-kills bench-scale bench-validation mutants check-models new-model try audit freeze champions lock clean
+.PHONY: help setup boosting run replay stop test without-airflow with-airflow check unit integration dags stack faults bench bench-compaction bench-ingest bench-kills bench-scale bench-validation mutants check-models new-model try audit freeze champions lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,6 +39,13 @@ $(VENV)/.test: requirements-test.txt $(VENV)/.core
 	@touch $@
 
 setup: $(VENV)/.core ## create .venv from the lock
+
+$(VENV)/.boosting: requirements-boosting.txt $(VENV)/.core
+	@echo "Installing LightGBM and XGBoost …"
+	@$(UV) pip install -q --system-certs --python $(BIN)/python --require-hashes --compile-bytecode -r requirements-boosting.txt
+	@touch $@
+
+boosting: $(VENV)/.boosting ## add LightGBM and XGBoost to .venv, for recipes that use them
 
 $(VENV)/mutants/.done: requirements-mutants.txt $(VENV)/.test
 	@echo "Installing the mutation tester, apart from the rest …"
@@ -123,7 +130,7 @@ champions: $(VENV)/.core ## every release of the replayed months, with verdict a
 	@$(BIN)/python -m embedded sql docs/champions.sql
 
 lock: $(VENV)/.core ## resolve the requirements anew
-	@for part in requirements requirements-test requirements-deploy requirements-mutants; do \
+	@for part in requirements requirements-boosting requirements-test requirements-deploy requirements-mutants; do \
 		$(UV) pip compile -q --system-certs --generate-hashes --universal --python-version 3.11 --no-header \
 			--no-emit-index-url --no-emit-find-links $$part.in -o $$part.txt; done
 	@$(UV) pip compile -q --system-certs --no-deps --generate-hashes --universal --python-version 3.11 --no-header \

@@ -27,6 +27,7 @@ CATCH_ALL = {
     "failures.py:_said": "an error that cannot say what it is about is still an error's",
     "authoring.py:_recipe_faults": "estimator() is the user's code: all faults are reported at once",
     "core/artifacts.py:decode_estimator": "whatever skops says of bytes it cannot read, they are refused",
+    "steps/small_fits.py:small_fit": "a recipe is the user's code, and its rows are made up: all others are tried",
     "steps/land_files.py:_parsed": "whatever a file does to its reader, the others land",
     "authoring.py:_suite_faults": "expectations() is the user's code: all faults are reported at once",
     "steps/document.py:_documented": "a page that cannot be made changes no decision, and is tried again",

@@ -81,7 +81,8 @@ def check_models() -> str:
     faults = list(catalog.all_faults())
     models = [model for specs in catalog.fleets.values() for model in specs.models.values()]
     broken = [fault for model in models for fault in _recipe_faults(model)]
-    faults += broken or _order_faults(models)
+    found, unseen = (broken, []) if broken else _faults_of_recipes(catalog, models)
+    faults += found
     faults += [fault for source in catalog.sources.values() for fault in _suite_faults(source)]
     faults += _address_faults(catalog)
     if os.environ.get("PERENNIAL_DATABASE_URL"):
@@ -89,7 +90,8 @@ def check_models() -> str:
     if faults:
         raise SpecError(faults)
     cost = f" Parsing them imports {', '.join(heavy)}: move the imports into functions." if heavy else ""
-    return f"{len(models)} models of {len(catalog.fleets)} fleets, {len(catalog.sources)} sources: no fault.{cost}"
+    said = f"{len(models)} models of {len(catalog.fleets)} fleets, {len(catalog.sources)} sources: no fault.{cost}"
+    return "\n".join([said, *unseen])
 
 
 def _recipe_faults(model: Model) -> list[Fault]:
@@ -103,9 +105,54 @@ def _recipe_faults(model: Model) -> list[Fault]:
     return []
 
 
-def _order_faults(models: list[Model]) -> list[Fault]:
+def _faults_of_recipes(catalog: Catalog, models: list[Model]) -> tuple[list[Fault], list[str]]:
+    """What is found by running recipes, in processes beside one another; and what of them could not be seen."""
+    started = _started_by_seed(models)
+    try:
+        found, unseen = _type_faults(catalog, models)
+    finally:
+        parameters = _parameters_of(started)
+    return [*_order_faults(models, parameters), *found], unseen
+
+
+def _type_faults(catalog: Catalog, models: list[Model]) -> tuple[list[Fault], list[str]]:
+    """What keeps a recipe's fit from being published, found by a small fit; and which recipes had none."""
+    from perennial.steps.small_fits import small_fits
+
+    asked = [(model, catalog.sources[model.source]) for model in models if model.source in catalog.sources]
+    made = list(zip(asked, small_fits(asked), strict=True))
+    faults = [fault for model in models for fault in _faults_of_trust(model)]
+    faults += [
+        Fault(where=model.where, what=small.refusal.rstrip("."), fix="See docs/types.md.")
+        for (model, _), small in made
+        if small.refusal
+    ]
+    unseen = [
+        f"{model.name} was not fitted on made-up rows: {small.unseen.rstrip('.')}. "
+        "Whether its fit can be published, `make try` tells."
+        for (model, _), small in made
+        if small.unseen
+    ]
+    return faults, unseen
+
+
+def _faults_of_trust(model: Model) -> list[Fault]:
+    """Types that a spec names and that no spec can make trusted."""
+    from perennial.core.trusted_types import refusal
+
+    return [
+        Fault(
+            where=model.where,
+            what=f"trusted names {name}, which cannot be: {refusal(name)}",
+            fix="Leave it out, and make the estimator without it.",
+        )
+        for name in model.trusted
+        if refusal(name)
+    ]
+
+
+def _order_faults(models: list[Model], found: list[list[dict[str, str]]]) -> list[Fault]:
     """Parameters that differ from process to process, found by reading every recipe under several seeds of hashes."""
-    found = _parameters_by_seed(models)
     return [
         Fault(
             where=model.where,
@@ -125,11 +172,11 @@ def _differing(parameters: list[dict[str, str]]) -> list[str]:
     return [name for name in names if name.count("__") == innermost]
 
 
-def _parameters_by_seed(models: list[Model]) -> list[list[dict[str, str]]]:
-    """Each model's parameters, once for each seed."""
+def _started_by_seed(models: list[Model]) -> "list[subprocess.Popen[str]]":
+    """A process for each seed that tells each model's parameters."""
     named = json.dumps([(fleet_package(model), model.name) for model in models])
     path = os.pathsep.join(sys.path)
-    started = [
+    return [
         subprocess.Popen(
             [sys.executable, "-c", f"from perennial.authoring import {tell_parameters.__name__} as tell; tell()", named],
             env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": path},
@@ -139,6 +186,10 @@ def _parameters_by_seed(models: list[Model]) -> list[list[dict[str, str]]]:
         )
         for seed in SEEDS
     ]
+
+
+def _parameters_of(started: "list[subprocess.Popen[str]]") -> list[list[dict[str, str]]]:
+    """Each model's parameters, once for each seed. Raises PerennialError where a process has ended without them."""
     answers = [process.communicate() for process in started]
     for process, (_, said) in zip(started, answers, strict=True):
         if process.returncode:
@@ -281,7 +332,10 @@ def restored(reason: str, is_copy: bool) -> str:
 
 
 def try_cell(model: str, country: str) -> str:
-    """Train and judge one cell on what the lake holds, in this process; nothing is published."""
+    """Train and judge one cell on what the lake holds, in this process; nothing is published.
+
+    Raises PerennialError where the cell failed, also for a fit that could not be published.
+    """
     from perennial.shell.database import connect, fetch, run
     from perennial.steps.plan import Request, plan
     from perennial.steps.train import train
@@ -299,7 +353,10 @@ def try_cell(model: str, country: str) -> str:
         run(database, "finish_run", id=run_id)
     finally:
         database.close()
-    return f"{Cell(model, country)}: {outcome.reason} ({outcome.seconds or 0:.1f} s)"
+    said = f"{Cell(model, country)}: {outcome.reason} ({outcome.seconds or 0:.1f} s)"
+    if outcome.state == "failed":
+        raise PerennialError(said)
+    return said
 
 
 def _fleet_of(catalog: Catalog, model: str) -> FleetSpecs:

@@ -13,8 +13,10 @@ from typing import Any
 import pandas as pd
 
 from perennial.cell import Cell
+from perennial.core.artifacts import trusted_of
 from perennial.core.metrics import METRICS, Floats, predict
-from perennial.errors import ArtifactError, ExamplesError, RecipeMissing
+from perennial.core.trusted_types import missing_from
+from perennial.errors import ArtifactError, ExamplesError
 from perennial.recipe import Frozen, deployed_model, frozen_of
 from perennial.shell.keys import read_public_keys
 from perennial.shell.store import Store, open_store
@@ -67,6 +69,9 @@ class Champion:
 class Champions:
     """Loads champions by their signed pointers, and keeps each until its pointer moves on. Threads may share one.
 
+    ``trusted``: None to believe the types that a champion's signed manifest names: those that were
+    reviewed when it was published. A list of types believes no others beside the project's own, whoever
+    has signed them.
     ``deployment``: whose champions; where it is empty, that of the first pointer read.
     ``at_least``: per (model, country) the generation and number of a release, such as a champion's
     ``mark``, before which no pointer is believed.
@@ -74,7 +79,7 @@ class Champions:
 
     store: Store
     keys: Sequence[Any]
-    trusted: Sequence[str] = ()
+    trusted: Sequence[str] | None = None
     deployment: str = ""
     at_least: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     loaded: dict[Cell, Champion] = field(default_factory=dict)
@@ -87,12 +92,12 @@ class Champions:
         cls,
         url: str,
         public_keys: Path,
-        trusted: Sequence[str] = (),
+        trusted: Sequence[str] | None = None,
         options: Mapping[str, Any] | None = None,
         deployment: str = "",
         at_least: Mapping[tuple[str, str], tuple[int, int]] | None = None,
     ) -> "Champions":
-        """Readers of a store; ``trusted`` names the further skops types its models may need."""
+        """Readers of a store, which believe what one of the public keys has signed."""
         return cls(
             store=open_store(url, options),
             keys=read_public_keys(public_keys),
@@ -140,6 +145,7 @@ class Champions:
 
     def _read(self, cell: Cell, pointer: Pointer) -> Champion:
         payload = read_manifest(self.store, self.keys, pointer.manifest)
+        types = self._types(cell, payload)
         return Champion(
             cell=cell,
             pointer=pointer,
@@ -150,23 +156,35 @@ class Champions:
                 self.keys,
                 pointer.manifest,
                 "served",
-                self.trusted,
-                self._frozen(cell, payload),
+                types,
+                self._frozen(cell, payload, types),
             ),
         )
 
-    def _frozen(self, cell: Cell, payload: Mapping[str, Any]) -> Frozen | None:
-        """Where the version's own code stands in this tree, if it may name any. Raises ArtifactError where it does not."""
+    def _types(self, cell: Cell, payload: dict[str, Any]) -> Sequence[str]:
+        """The types that the champion may name. Raises ArtifactError where this reader was given a list without some."""
+        types = trusted_of(payload, self.trusted or ())
+        missing = [] if self.trusted is None else missing_from(types, self.trusted)
+        if missing:
+            raise ArtifactError(
+                f"The champion of {cell} needs types that are not trusted: {', '.join(missing)}. Its "
+                "spec trusts them, and this reader was given a list without them: review them and "
+                "add them to its trusted=…, or leave the list out."
+            )
+        return types
+
+    def _frozen(self, cell: Cell, payload: Mapping[str, Any], types: Sequence[str]) -> Frozen | None:
+        """Where the version's own code stands in this tree, if it names any. Raises ArtifactError where it does not."""
         package = payload.get("package", "")
-        if not package or not any(name.startswith(f"{package}.") for name in self.trusted):
+        if not package or not any(name.startswith(f"{package}.") for name in types):
             return None
         model = deployed_model(package, cell.model)
         if model is None:
             raise ArtifactError(f"The champion of {cell} has code of {package}, and this tree has no such model. Deploy it.")
-        try:
-            return frozen_of(model, payload["recipe"])
-        except RecipeMissing as error:
-            raise ArtifactError(f"The champion of {cell} has code that this tree lacks: {error}") from error
+        frozen = frozen_of(model, payload["recipe"])
+        if frozen is not None and frozen.missing:
+            raise ArtifactError(f"The champion of {cell} has code that this tree lacks: {frozen.missing}")
+        return frozen
 
     def _kept(self, champion: Champion) -> Champion:
         """Keep a champion; the one that is further where another thread has kept one meanwhile."""

@@ -129,23 +129,37 @@ def frozen_text(model: Model, source: str, parameters: dict[str, str]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Frozen:
-    """Where a superseded recipe's code stands: ``module`` holds what an artifact names of the fleet's ``package``."""
+    """Where a superseded recipe's code stands: ``module`` holds what an artifact names of the fleet's ``package``.
+
+    ``missing``: why it is not there, and the fix; empty where it is.
+    """
 
     package: str
-    module: str
+    module: str = ""
+    missing: str = ""
+
+    def is_own(self, name: str) -> bool:
+        """Whether a type or module is the fleet's."""
+        return name.startswith(f"{self.package}.")
+
+    def renamed(self, name: str) -> str:
+        """A type's name, taken from the frozen module if it is the fleet's."""
+        return f"{self.module}.{name.rpartition('.')[2]}" if self.is_own(name) else name
 
 
 def frozen_of(model: Model, recipe_hash: str) -> Frozen | None:
     """Where to take the functions and classes of the fleet from that a version of this recipe has in its artifact.
 
-    None where that is today's tree, or where the model trusts no type of its fleet. Raises
-    RecipeMissing, naming the fix.
+    None where that is today's tree. Where the tree has lost them it says so, and nothing is raised:
+    most artifacts name none.
     """
-    package = fleet_package(model)
-    is_own = any(name.startswith(f"{package}.") for name in model.trusted)
-    if not is_own or recipe_of(model).hash == recipe_hash:
+    if recipe_of(model).hash == recipe_hash:
         return None
-    return Frozen(package=package, module=code_of(model, recipe_hash).examples.__module__)
+    package = fleet_package(model)
+    try:
+        return Frozen(package=package, module=code_of(model, recipe_hash).examples.__module__)
+    except RecipeMissing as error:
+        return Frozen(package=package, missing=str(error))
 
 
 def deployed_model(package: str, name: str) -> Model | None:

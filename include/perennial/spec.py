@@ -211,6 +211,7 @@ class Model:
     columns under a unique index; ``as_of`` is how far the country's rows reach, no later period may be filled in;
     ``features(examples)`` works row by row and learns nothing; ``estimator()`` returns
     an unfitted scikit-learn pipeline. ``columns`` names the source columns ``examples`` reads (empty: all).
+    ``trusted`` names what a fit of it consists of beyond the project's reviewed types: docs/types.md.
     """
 
     name: str

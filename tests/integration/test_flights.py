@@ -52,8 +52,7 @@ def test_two_months_of_files_become_champions_and_are_judged_again(resources, ca
     assert [{(row.model, row.country) for row in rows} for rows in ends] == [CELLS, CELLS]
     assert {row.state for row in ends[0]} == {"published"}
     assert {row.state for row in ends[1]} <= {"published", "kept", "inconclusive"}
-    trusted = catalog.fleet("flights").model("air_time").trusted
-    assert Champions.from_url(resources.store.url, resources.public_keys, trusted=trusted).load("air_time", "JFK").version
+    assert Champions.from_url(resources.store.url, resources.public_keys).load("air_time", "JFK").version
     findings = examine(resources, catalog)
     assert (findings.violations, findings.unseen, findings.seen["compared"]) == ([], [], findings.seen["rows"])
 

@@ -7,6 +7,7 @@ from toolbox import GB, champion, cycle, execute, manifest, overwrite, reader, r
 from toy_models.zoo import _blank, _raising, _unseeing
 
 from perennial import Owner
+from perennial.core import trusted_types
 from perennial.errors import SanityError
 from perennial.shell.database import Json, connect, fetch_one
 from perennial.steps.audit import audit
@@ -163,15 +164,15 @@ def test_a_sound_world_passes_the_daily_look(published):
     assert (len(releases(published)), messages(published)) == (1, [])
 
 
-def test_a_champion_that_is_there_but_cannot_be_loaded_is_told_and_not_replaced(zoo, told):
+def test_a_champion_that_is_there_but_cannot_be_loaded_is_told_and_not_replaced(zoo, told, monkeypatch):
     zoo.edit(estimator=_raising.estimator, trusted=_unseeing.TRUSTED, owner=told)
     cycle(zoo)
     cycle(zoo, range(60, 90))
-    zoo.edit(trusted=())
+    monkeypatch.setitem(trusted_types.REFUSED, "toy_models.zoo._unseeing.", "it was found to run code")
     found = check_champions(zoo.resources, zoo.catalog)
     assert (found["unreadable"], found["replaced by a former one"], len(releases(zoo))) == (1, 0, 2)
     (message,) = messages(zoo)
-    assert "types that are not trusted: toy_models.zoo._unseeing.Raising" in message.body
+    assert "toy_models.zoo._unseeing.Raising cannot be: it was found to run code" in message.body
 
 
 def test_an_owner_is_told_once_per_run_and_day_that_readers_have_no_model(published, told):

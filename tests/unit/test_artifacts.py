@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sklearn.cluster import Birch
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import KFold
@@ -145,11 +146,30 @@ skops.io.dumps(estimator)
     assert ended.stderr.count("has moved") == 1
 
 
+class Thirds(KFold):
+    """A splitter that no list names."""
+
+
+THIRDS = f"{Thirds.__module__}.Thirds"
+
+
 def test_a_type_outside_the_list_is_refused_until_the_spec_trusts_it():
-    data = artifacts.encode_estimator(TargetEncoder(target_type="continuous", cv=KFold(5)).fit(X.round(), Y))
-    with pytest.raises(ArtifactError, match=r"not trusted: sklearn\.model_selection\._split\.KFold.*trusted="):
+    data = artifacts.encode_estimator(TargetEncoder(target_type="continuous", cv=Thirds(3)).fit(X.round(), Y))
+    with pytest.raises(ArtifactError, match=rf"not trusted: {THIRDS}\. .*trusted="):
         artifacts.decode_estimator(data, trusted=())
-    assert artifacts.decode_estimator(data, trusted=("sklearn.model_selection._split.KFold",)).cv.n_splits == 5
+    assert artifacts.decode_estimator(data, trusted=(THIRDS,)).cv.n_splits == 3
+
+
+def test_what_needs_a_library_that_is_not_here_says_which(monkeypatch):
+    data = artifacts.encode_estimator(TargetEncoder(target_type="continuous", cv=Thirds(3)).fit(X.round(), Y))
+    monkeypatch.setitem(sys.modules, Thirds.__module__, None)
+    with pytest.raises(ArtifactError, match=f"The artifact needs {Thirds.__module__}, which is not installed here"):
+        artifacts.decode_estimator(data, trusted=(THIRDS,))
+
+
+def test_what_cannot_be_stored_is_said_so_with_what_to_take_instead():
+    with pytest.raises(ArtifactError, match=r"cannot be stored: .*Birch: .* take MiniBatchKMeans"):
+        artifacts.encode_estimator(Birch())
 
 
 def test_a_function_in_an_estimator_is_refused():

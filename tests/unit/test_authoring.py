@@ -57,7 +57,46 @@ def test_recipes_that_cannot_be_read_in_another_process_are_said_so(tree, monkey
     model = tree.weight()
     monkeypatch.setattr(authoring.sys, "path", [])
     with pytest.raises(PerennialError, match=r"(?s)cannot be read in a process of their own: .*ModuleNotFoundError"):
-        authoring._order_faults([model])
+        authoring._parameters_of(authoring._started_by_seed([model]))
+
+
+PICKING = """def estimator():
+    from operator import itemgetter
+
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+
+    return make_pipeline(FunctionTransformer(itemgetter(["length"])), Ridge())"""
+
+
+def with_estimator(text):
+    start, end = MODEL.index("def estimator"), MODEL.index("\n\n\nweight = Model")
+    return MODEL[:start] + text + MODEL[end:]
+
+
+def test_a_type_that_nobody_trusts_is_a_fault_before_anything_is_published(tree, checked):
+    path = tree.model(with_estimator(PICKING))
+    (fault,) = checked()
+    assert fault.startswith(f"{path}:")
+    assert "The artifact needs types that are not trusted: operator.itemgetter. " in fault
+    assert fault.endswith('that is trusted=("operator.itemgetter",). See docs/types.md.')
+
+
+def test_a_type_that_nobody_can_make_trusted_is_a_fault(tree, checked):
+    tree.model(MODEL.replace('metric="rmse",', 'metric="rmse", trusted=("subprocess.Popen", "collections.deque"),'))
+    (fault,) = checked()
+    assert "trusted names subprocess.Popen, which cannot be: it is of Python's own library" in fault
+
+
+def test_a_recipe_that_fails_on_made_up_rows_is_no_fault_and_is_said_so(tree, monkeypatch):
+    tree.model(MODEL.replace("    known = rows", '    rows["lenght"]\n    known = rows'))
+    monkeypatch.delenv("PERENNIAL_DATABASE_URL", raising=False)
+    monkeypatch.setattr(authoring, "load_catalog", tree.catalog)
+    said = authoring.check_models().splitlines()
+    assert said[0].startswith("1 models of 1 fleets, 1 sources: no fault.")
+    assert said[1].startswith("weight was not fitted on made-up rows: KeyError: 'lenght' in examples, ")
+    assert said[1].endswith("Whether its fit can be published, `make try` tells.")
 
 
 def test_addresses_that_apprise_can_read_are_no_fault(tree, checked):

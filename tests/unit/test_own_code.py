@@ -71,16 +71,15 @@ class World:
 
     def read(self) -> list[float]:
         """What a service reads and predicts today."""
-        champions = Champions.from_url(self.resources.store.url, self.resources.public_keys, self.trusted)
+        champions = Champions.from_url(self.resources.store.url, self.resources.public_keys)
         return [round(float(value), 6) for value in champions.load(*GB).predict(ROWS)]
-
-    @property
-    def trusted(self) -> tuple[str, ...]:
-        return self.model.trusted
 
     def edit(self, old: str, new: str) -> Any:
         """Deploy a tree whose model file is another one."""
         self.tree.model(OWN.replace(old, new))
+        return self.redeployed()
+
+    def redeployed(self) -> Any:
         for name in [name for name in sys.modules if name.startswith(self.tree.models)]:
             del sys.modules[name]
         importlib.invalidate_caches()
@@ -142,12 +141,20 @@ def test_a_champion_predicts_by_its_own_code_after_an_edit(world, old, new):
     assert world.read() == EXPECTED
 
 
+def test_a_champion_predicts_by_its_own_code_after_its_types_were_taken_out_of_the_spec(world):
+    world.freeze()
+    world.tree.model(OWN.replace("return values * 2", "return values ** 3").replace(f"{TRUSTED},", ""))
+    assert world.redeployed().trusted == ()
+    assert world.read() == EXPECTED
+
+
 def test_a_champion_whose_code_was_lost_is_refused_and_the_fix_is_named(world):
     model = world.edit("return values * 2", "return values ** 3")
     with pytest.raises(ArtifactError, match=r"code that this tree lacks: Model weight was edited .* `make freeze`"):
         world.read()
-    with pytest.raises(RecipeMissing):
-        frozen_of(model, world.recipe.hash)
+    frozen, data = frozen_of(model, world.recipe.hash), artifacts.encode_estimator(challenger(world.model).judged.estimator)
+    with pytest.raises(RecipeMissing, match="`make freeze`"):
+        artifacts.decode_estimator(data, world.model.trusted, frozen)
 
 
 def test_a_reader_without_the_fleets_tree_is_told_so(world):

@@ -60,5 +60,4 @@ air_time = Model(
     gate=Gate(floor=25.0, min_rows=1000),
     cadence=Cadence(min_new_rows=500, max_age=Days(45)),
     columns=("scheduled_at", "carrier", "dest", "distance", "dep_delay", "air_time"),
-    trusted=("sklearn.model_selection._split.KFold",),
 )

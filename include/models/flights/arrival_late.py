@@ -61,5 +61,4 @@ arrival_late = Model(
     gate=Gate(floor=0.7, min_rows=1000, min_clusters=14),
     cadence=Cadence(min_new_rows=500, max_age=Days(45)),
     columns=("scheduled_at", "carrier", "dest", "distance", "dep_delay", "arr_delay", "air_time"),
-    trusted=("sklearn.model_selection._split.KFold",),
 )

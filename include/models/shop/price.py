@@ -76,5 +76,4 @@ price = Model(
     gate=Gate(floor=0.6, margin=0.01, confidence=0.95, max_refit_distance=0.8),
     cadence=Cadence(min_new_rows=100, max_age=Days(60)),
     columns=("invoice", "stock_code", "description", "quantity", "invoice_date", "price", "customer_id"),
-    trusted=("sklearn.model_selection._split.KFold",),
 )

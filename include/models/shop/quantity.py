@@ -78,5 +78,4 @@ quantity = Model(
     gate=Gate(floor=1.15, max_refit_distance=0.8),
     cadence=Cadence(min_new_rows=100, max_age=Days(60)),
     columns=("invoice", "stock_code", "quantity", "invoice_date", "price", "customer_id"),
-    trusted=("sklearn.model_selection._split.KFold",),
 )

@@ -109,5 +109,4 @@ returned = Model(
     gate=Gate(floor=0.15, margin=0.02, min_rows=1000, min_clusters=20, min_train_rows=2000),
     cadence=Cadence(min_new_rows=500, max_age=Days(60)),
     columns=("invoice", "stock_code", "quantity", "invoice_date", "price", "customer_id"),
-    trusted=("sklearn.model_selection._split.KFold",),
 )

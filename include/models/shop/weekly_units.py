@@ -111,5 +111,4 @@ weekly_units = Model(
     gate=Gate(floor=1.5, min_rows=3500, min_clusters=200, cluster="stock_code"),
     cadence=Cadence(min_new_rows=100, max_age=Days(60)),
     columns=("invoice", "stock_code", "quantity", "invoice_date", "price"),
-    trusted=("sklearn.model_selection._split.KFold",),
 )

@@ -16,7 +16,7 @@ import json
 import platform
 import warnings
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,15 +28,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from perennial.cell import Cell
-from perennial.errors import ArtifactAltered, ArtifactError
+from perennial.core.trusted_types import UNSUPPORTED, believed, missing_from, refusal
+from perennial.errors import ArtifactAltered, ArtifactError, RecipeMissing
 from perennial.recipe import Frozen
 
 FORMAT = 2
 SCHEMA = "schema.json"
-TRUSTED = (
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn.tree._tree.Tree",
-)
 
 
 @contextmanager
@@ -70,38 +67,45 @@ def environment() -> dict[str, str]:
 
 
 def encode_estimator(estimator: Any) -> bytes:
-    """A fitted estimator as a compressed skops file."""
-    with _unwarned():
-        data: bytes = skops.io.dumps(estimator, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
+    """A fitted estimator as a compressed skops file. Raises ArtifactError where it holds what cannot be stored."""
+    try:
+        with _unwarned():
+            data: bytes = skops.io.dumps(estimator, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
+        hints = [f"{name}: {why}." for name, why in UNSUPPORTED.items() if name in str(error)]
+        said = f"The estimator cannot be stored: {type(error).__name__}: {error}"
+        raise ArtifactError(" ".join([said, *hints])) from error
     return data
 
 
 def decode_estimator(data: bytes, trusted: Sequence[str], frozen: Frozen | None = None) -> Any:
-    """The estimator of a skops file that names no type beyond the fixed list and ``trusted``. Raises ArtifactError.
+    """The estimator of a skops file that names no type beyond the project's list and ``trusted``.
 
     ``frozen``: where its functions and classes of the fleet are taken from, instead of from today's
-    code under their names.
+    code under their names. Raises ArtifactError, and RecipeMissing where that code is not there.
     """
-    names = [_renamed(name, frozen) for name in trusted] if frozen else trusted
-    allowed = sorted({*TRUSTED, *names})
+    past = frozen if frozen and any(map(frozen.is_own, trusted)) else None
+    if past and past.missing:
+        raise RecipeMissing(past.missing)
+    names = [past.renamed(name) for name in trusted] if past else trusted
     try:
-        data = _relocated(data, frozen) if frozen else data
+        data = _relocated(data, past) if past else data
         with _unwarned():
-            return skops.io.loads(data, trusted=allowed)
+            return skops.io.loads(data, trusted=sorted(believed(names)))
     except UntrustedTypesFoundException as error:
-        strangers = sorted(set(_untrusted_types(data)) - set(allowed))
-        raise ArtifactError(
-            f"The artifact needs types that are not trusted: {', '.join(strangers)}. "
-            "If they belong to the recipe, review them and name them in the spec's trusted=(…)."
-        ) from error
+        raise ArtifactError(said_of_missing(missing_from(needed_types(data), names))) from error
+    except ModuleNotFoundError as error:
+        raise ArtifactError(f"The artifact needs {error.name}, which is not installed here.") from error
     except Exception as error:
         raise ArtifactError(f"The artifact is not a readable skops file: {type(error).__name__}: {error}") from error
 
 
-def _renamed(name: str, frozen: Frozen) -> str:
-    """A type's name, taken from the frozen module if it is the fleet's."""
-    is_own = name.startswith(f"{frozen.package}.")
-    return f"{frozen.module}.{name.rpartition('.')[2]}" if is_own else name
+def said_of_missing(names: Sequence[str]) -> str:
+    """What is said of an artifact that needs types which neither the project nor the spec trusts."""
+    said = f"The artifact needs types that are not trusted: {', '.join(names)}."
+    refused = [f"{name} cannot be: {refusal(name)}." for name in names if refusal(name)]
+    advice = "If they belong to the recipe, review them and name them in the spec's trusted=(…)."
+    return " ".join([said, *refused] if refused else [said, advice])
 
 
 def _relocated(data: bytes, frozen: Frozen) -> bytes:
@@ -123,20 +127,21 @@ def _with_modules(node: Any, frozen: Frozen) -> Any:
         return node
     made = {name: _with_modules(value, frozen) for name, value in node.items()}
     module = made.get("__module__")
-    if isinstance(module, str) and module.startswith(f"{frozen.package}."):
+    if isinstance(module, str) and frozen.is_own(module):
         made["__module__"] = frozen.module
     return made
 
 
-def unfrozen_types(data: bytes, package: str) -> list[str]:
-    """The types of a skops file that stand beside the fleet's ``package`` in the tree: no recipe keeps their code."""
-    beside = f"{package.rpartition('.')[0]}."
-    return [name for name in _untrusted_types(data) if name.startswith(beside) and not name.startswith(f"{package}.")]
-
-
-def _untrusted_types(data: bytes) -> list[str]:
+def needed_types(data: bytes) -> list[str]:
+    """The types that a skops file names, beyond those that skops trusts itself."""
     with _unwarned():
         return list(skops.io.get_untrusted_types(data=data))
+
+
+def unfrozen_types(needed: Iterable[str], package: str) -> list[str]:
+    """Those of the types that stand beside the fleet's ``package`` in the tree: no recipe keeps their code."""
+    beside = f"{package.rpartition('.')[0]}."
+    return [name for name in needed if name.startswith(beside) and not name.startswith(f"{package}.")]
 
 
 def key_id(key: Ed25519PublicKey) -> str:
@@ -190,10 +195,12 @@ def manifest_payload(
     recipe: str,
     metric: str,
     package: str = "",
+    trusted: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What a manifest says. ``files`` maps ``judged`` and ``served`` to key, sha256 and size of their skops file.
 
-    ``package`` is the fleet's: what the files name of it is code of that recipe.
+    ``package`` is the fleet's: what the files name of it is code of that recipe. ``trusted``: the
+    types that they name, all of them reviewed when they were published.
     """
     schema = [[str(name), str(dtype)] for name, dtype in features.dtypes.items()]
     return {
@@ -207,9 +214,15 @@ def manifest_payload(
         "schema": schema,
         "recipe": recipe,
         "package": package,
+        "trusted": list(trusted),
         "metric": metric,
         "environment": environment(),
     }
+
+
+def trusted_of(payload: dict[str, Any], otherwise: Sequence[str] = ()) -> tuple[str, ...]:
+    """The types that a signed manifest says were reviewed; ``otherwise``, where it is one of before manifests said it."""
+    return tuple(payload.get("trusted", otherwise))
 
 
 def pointer_payload(

@@ -17,7 +17,7 @@ from perennial.core.metrics import METRICS, Floats
 from perennial.core.snapshots import Snapshot
 from perennial.core.spans import clusters_of
 from perennial.core.training import Fit, check_distance, check_sane, fit, predictions, training_rows
-from perennial.errors import Blocked, CellTimeout, ChampionFails, ExamplesError, StaleVerdict
+from perennial.errors import ArtifactError, Blocked, CellTimeout, ChampionFails, ExamplesError, StaleVerdict
 from perennial.failures import reason_of
 from perennial.recipe import RecipeCode, frozen_of
 from perennial.shell.database import Connection, Json, fetch, fetch_one, run, transaction
@@ -27,6 +27,7 @@ from perennial.steps.manifests import load_fit, manifest_of
 from perennial.steps.material import Job, Material, Outcome, criteria_of, load, version_id
 from perennial.steps.pointers import write_pointer
 from perennial.steps.publishing import SAMPLE_ROWS, Challenger, commit_artifact
+from perennial.steps.rehearsal import rehearse
 from perennial.steps.succession import LOST, succeed
 
 
@@ -74,7 +75,7 @@ def train_cell(job: Job, timings: Timings) -> Outcome:
     with timings.part("compare"):
         judgement = _judge(job, material, judged)
     if job.dry_run:
-        return Outcome(state="skipped", reason=f"Dry run: {judgement.decision}. {judgement.reason}")
+        return _rehearsed(job, material, judged, judgement)
     version, verdict = _record(job, material, judged, judgement)
     if judgement.decision != "promote" and any(not loss.is_served for loss in job.losses):
         return Outcome(state="failed", reason=judgement.reason, version=version, verdict=verdict)
@@ -82,6 +83,17 @@ def train_cell(job: Job, timings: Timings) -> Outcome:
         state = "kept" if judgement.decision == "keep" else "inconclusive"
         return Outcome(state=state, reason=judgement.reason, version=version, verdict=verdict)
     return _publish(job, material, judged, judgement, version, verdict, timings)
+
+
+def _rehearsed(job: Job, material: Material, judged: Fit, judgement: Judgement) -> Outcome:
+    """How a dry run ends: with the verdict, and failed where the fit could not be published."""
+    said = f"Dry run: {judgement.decision}. {judgement.reason}"
+    rows = material.examples.tail(SAMPLE_ROWS)
+    try:
+        rehearse(job.model, judged.estimator, checked_features(job.model.features, rows, job.model.name))
+    except ArtifactError as error:
+        return Outcome(state="failed", reason=f"{said} It could not be published. {error}")
+    return Outcome(state="skipped", reason=said)
 
 
 def _lacking(job: Job, material: Material, train: pd.DataFrame) -> Judgement | None:

@@ -78,11 +78,15 @@ def load_fit(
     trusted: Sequence[str],
     frozen: Frozen | None = None,
 ) -> Any:
-    """The ``judged`` or ``served`` estimator of a version. Raises ArtifactError or ObjectMissing.
+    """The ``judged`` or ``served`` estimator of a version. Raises ArtifactError, ObjectMissing or RecipeMissing.
 
+    Its types are believed as they were reviewed when it was published: its signed manifest names
+    them. ``trusted``: the spec's list, for a manifest of before they were named.
     ``frozen``: where what it names of its fleet is taken from, see `recipe.frozen_of`.
     """
-    return _load(store, read_manifest(store, keys, manifest)["files"][which], manifest.cell, trusted, frozen)
+    payload = read_manifest(store, keys, manifest)
+    types = artifacts.trusted_of(payload, trusted)
+    return _load(store, payload["files"][which], manifest.cell, types, frozen)
 
 
 def load_fits(
@@ -93,9 +97,10 @@ def load_fits(
     frozen: Frozen | None = None,
 ) -> dict[str, Any]:
     """Both estimators of a version by name; one, where they are the same file. Raises as `load_fit` does."""
-    files = read_manifest(store, keys, manifest)["files"]
+    payload = read_manifest(store, keys, manifest)
+    files, types = payload["files"], artifacts.trusted_of(payload, trusted)
     distinct = {entry["key"]: entry for entry in files.values()}
-    loaded = {key: _load(store, entry, manifest.cell, trusted, frozen) for key, entry in distinct.items()}
+    loaded = {key: _load(store, entry, manifest.cell, types, frozen) for key, entry in distinct.items()}
     return {which: loaded[entry["key"]] for which, entry in files.items()}
 
 

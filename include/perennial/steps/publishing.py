@@ -1,7 +1,7 @@
 """Publishing: artifact first, read back and verified by another process, then one row."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,11 @@ from perennial.errors import ArtifactError
 from perennial.recipe import fleet_package
 from perennial.resources import Resources
 from perennial.shell.database import Connection, fetch_one, run
-from perennial.shell.keys import read_private_key
+from perennial.shell.keys import read_private_key, read_public_keys
 from perennial.shell.registry import STORED_AGAIN, add_manifest, deployment_of
 from perennial.spec import Model
-from perennial.steps.manifests import ManifestRef, manifest_of
+from perennial.steps.manifests import ManifestRef, manifest_of, read_manifest
+from perennial.steps.rehearsal import check_types
 from perennial.steps.verifier import Verifier
 
 logger = logging.getLogger(__name__)
@@ -41,14 +42,19 @@ class Challenger:
 def store_artifact(
     resources: Resources, model: Model, cell: Cell, challenger: Challenger, deployment: str
 ) -> tuple[ManifestRef, int]:
-    """Store both fits, then the signed manifest that binds them; returns where it lies, and all bytes."""
+    """Store both fits, then the signed manifest that binds them; returns where it lies, and all bytes.
+
+    Raises ArtifactError where they name types that neither the project nor the spec trusts: what a
+    manifest names, readers believe.
+    """
     folder = f"artifacts/{cell.model}/{cell.country}/{challenger.version}"
     blobs = {"judged": artifacts.encode_estimator(challenger.judged.estimator)}
     blobs["served"] = (
         blobs["judged"] if challenger.served is challenger.judged else artifacts.encode_estimator(challenger.served.estimator)
     )
-    package = fleet_package(model)
-    _check_code_is_kept(blobs.values(), package, cell)
+    package, types = fleet_package(model), _types_of(blobs)
+    _check_code_is_kept(types, package, cell)
+    check_types(model, types)
     files: dict[str, dict[str, Any]] = {}
     for name, data in blobs.items():
         digest = artifacts.sha256(data)
@@ -63,13 +69,20 @@ def store_artifact(
         recipe=challenger.recipe,
         metric=model.metric,
         package=package,
+        trusted=types,
     )
     return put_manifest(resources, payload)
 
 
-def _check_code_is_kept(blobs: Iterable[bytes], package: str, cell: Cell) -> None:
+def _types_of(blobs: Mapping[str, bytes]) -> list[str]:
+    """The types that any of the files names, each file looked at once."""
+    distinct = {id(data): data for data in blobs.values()}.values()
+    return sorted({name for data in distinct for name in artifacts.needed_types(data)})
+
+
+def _check_code_is_kept(types: Iterable[str], package: str, cell: Cell) -> None:
     """Raise ArtifactError for types of the tree beside the fleet: an edit of theirs would change this version's predictions."""
-    strangers = sorted({name for data in blobs for name in artifacts.unfrozen_types(data, package)})
+    strangers = artifacts.unfrozen_types(types, package)
     if strangers:
         raise ArtifactError(
             f"The artifact of {cell} names {', '.join(strangers)}, which no recipe keeps: whoever "
@@ -104,7 +117,7 @@ def commit_artifact(
     back does not predict what the fits in memory do.
     """
     recorded = _recorded(database, cell, challenger.version)
-    failure = _failure(verifier, recorded, model, challenger) if recorded else None
+    failure = _failure(resources, verifier, recorded, model, challenger) if recorded else None
     if recorded and failure is None:
         return recorded
     manifest, size = store_artifact(resources, model, cell, challenger, deployment_of(database).id)
@@ -123,10 +136,18 @@ def _verify(verifier: Verifier, manifest: ManifestRef, model: Model, challenger:
     verifier.verify(manifest, model.trusted, model.metric, challenger.sample, challenger.expected)
 
 
-def _failure(verifier: Verifier, manifest: ManifestRef, model: Model, challenger: Challenger) -> ArtifactError | None:
-    """Why the artifact on record cannot be released; None where it can."""
+def _failure(
+    resources: Resources,
+    verifier: Verifier,
+    manifest: ManifestRef,
+    model: Model,
+    challenger: Challenger,
+) -> ArtifactError | None:
+    """Why the artifact on record cannot be released, by what the spec trusts today; None where it can."""
     try:
         _verify(verifier, manifest, model, challenger)
+        payload = read_manifest(resources.store, read_public_keys(resources.public_keys), manifest)
+        check_types(model, artifacts.trusted_of(payload))
     except ArtifactError as error:
         return error
     return None
