@@ -11,7 +11,7 @@ from perennial import Owner
 from perennial.catalog import FleetSpecs, RefusedSpec
 from perennial.core.messages import MOST_CAUSES, Result, messages_of, owners_of
 
-Row = namedtuple("Row", "model country state reason champion gain held", defaults=("", "v1", None, ""))
+Row = namedtuple("Row", "model country state reason champion gain held kind", defaults=("", "v1", None, "", "publish"))
 KEEPERS = Owner("keepers", alerts=("mailto://keepers@example.com",))
 VETS = Owner("vets", alerts=("mailto://vets@example.com",), tier=1)
 COUNTRIES = [f"{first}{second}" for first in "ABCDE" for second in "ABCDEFGHIJ"]

@@ -11,11 +11,14 @@ from perennial.catalog import FleetSpecs
 from perennial.cell import Cell
 from perennial.spec import Owner
 
-TOLD = {"failed": "Failed", "blocked": "Blocked", "published": "Published"}
+TOLD = {"failed": "Failed", "blocked": "Blocked", "published": "Published", "rebuilt": "Rebuilt"}
 TO_DO = {
     "failed": "Failed cells keep their champions, unless those cannot be read, and are tried again when new rows come. To try "
     "at once, mend the cause and trigger retrain_{fleet} for them with force.",
     "blocked": "Blocked cells keep their champions until the blocker is lifted or runs out.",
+    "rebuilt": "Rebuilt cells have the same champion as before, fitted again by the scikit-learn that is installed now, for "
+    "what the former one has fitted cannot be read by it. Readers with the former scikit-learn keep the release before: "
+    "upgrade them when it suits you.",
 }
 TO_DO_LOST = (
     "Readers that have loaded such a champion keep it while they run. Restore its objects from a "
@@ -137,7 +140,7 @@ def _message(specs: FleetSpecs, result: Result, name: str, owner: Owner, outcome
     if result.outcomes is None:
         subject = f"[{fleet}] run without a plan, nothing was trained"
         body = _no_plan(fleet, result.why_no_plan)
-    elif not any(outcome.state in TOLD for outcome in outcomes):
+    elif not any(_ending(outcome) in TOLD for outcome in outcomes):
         return None
     else:
         subject = f"[{fleet}] {_headline(outcomes)}"
@@ -152,9 +155,15 @@ def _no_plan(fleet: str, why: str) -> str:
     return "\n\n".join([_list("Why", [_short(why)]), text]) if why else text
 
 
+def _ending(outcome: Any) -> str:
+    """How a cell ended, in the words of a message: its outcome's state, or that its champion was rebuilt."""
+    is_rebuilt = outcome.state == "published" and outcome.kind == "rebuild"
+    return "rebuilt" if is_rebuilt else str(outcome.state)
+
+
 def _headline(outcomes: list[Any]) -> str:
     """Such as ``3 of 50 cells failed, 12 published``."""
-    numbers = Counter(outcome.state for outcome in outcomes)
+    numbers = Counter(map(_ending, outcomes))
     first, *others = [state for state in TOLD if numbers[state]]
     rest = "".join(f", {numbers[state]} {state}" for state in others)
     return f"{numbers[first]} of {_count(len(outcomes), 'cell')} {first}{rest}"
@@ -166,7 +175,7 @@ def _body(fleet: str, result: Result, outcomes: list[Any], is_whole_run: bool) -
         parts.append(f"More cells failed than the fleet's limit of {result.limit:.0%} allows: the run counts as failed.")
     to_do = []
     for state, title in TOLD.items():
-        rows = [outcome for outcome in outcomes if outcome.state == state]
+        rows = [outcome for outcome in outcomes if _ending(outcome) == state]
         if rows:
             lines = [_cells(rows, _gain)] if state == "published" else _by_cause(rows)
             parts.append(_list(title, lines))
