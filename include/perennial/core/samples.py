@@ -61,7 +61,15 @@ def decode_sample(data: bytes, spread: float) -> Sample:
     table = pa.ipc.open_stream(data).read_all()
     expected = {fit: table.column(_column(fit)).to_numpy() for fit in FITS}
     features = table.drop_columns([_column(fit) for fit in FITS]).to_pandas()
+    for name in _objects(table):
+        features[name] = pd.Series(table.column(name).to_pylist(), dtype=object)
     return Sample(features=features, expected=expected, spread=spread)
+
+
+def _objects(table: pa.Table) -> list[str]:
+    """Columns of texts that were Python's own, not pandas': Arrow makes no difference."""
+    said = table.schema.pandas_metadata["columns"]
+    return [each["name"] for each in said if (each["pandas_type"], each["numpy_type"]) == ("unicode", "object")]
 
 
 def _column(fit: str) -> str:
