@@ -111,6 +111,15 @@ def test_published_cells_show_their_gain():
     assert "Published:\n- weight: GB +3.1%, FR first model, DE\n" in body(outcomes)
 
 
+def test_rebuilt_cells_are_named_apart_from_published_ones():
+    outcomes = rows("published", "GB", "FR", kind="rebuild", reason="Rebuilt for scikit-learn 2.0.") + rows("published", "DE")
+    (message,) = told(fleet(weight=KEEPERS), outcomes).values()
+    assert message.subject == "[zoo] 1 of 3 cells published, 2 rebuilt"
+    assert "Published:\n- weight: DE\n" in message.body
+    assert "Rebuilt:\n- weight: GB, FR (2 cells): Rebuilt for scikit-learn 2.0.\n" in message.body
+    assert "Readers with the former scikit-learn keep the release before" in message.body
+
+
 def test_blocked_cells_show_who_blocks_them():
     reason = "Promoted, not published. hold by ada: the price list is wrong"
     assert f"Blocked:\n- weight: GB, FR (2 cells): {reason}\n" in body(rows("blocked", "GB", "FR", reason=reason))

@@ -209,7 +209,8 @@ def _rebuilt(job: Job, former: Former, sample: Sample) -> tuple[str, ManifestRef
         sample=replace(sample, expected=predicted),
         frozen=frozen_of(job.model, former.champion.recipe, former.champion.parameters),
     )
-    manifest = commit_artifact(job.resources, job.database, job.verifier, former.model, job.cell, challenger)
+    spec = replace(job.model, metric=former.model.metric)
+    manifest = commit_artifact(job.resources, job.database, job.verifier, spec, job.cell, challenger)
     return version, manifest, apart
 
 

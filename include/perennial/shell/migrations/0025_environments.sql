@@ -11,6 +11,7 @@ ALTER TABLE releases DISABLE TRIGGER keep_releases;
 UPDATE releases SET fitted_by = v.environment ->> 'scikit-learn' FROM versions AS v WHERE v.id = releases.to_version;
 ALTER TABLE releases ENABLE TRIGGER keep_releases;
 CREATE INDEX releases_by_library ON releases (model, country, fitted_by, seq DESC);
+CREATE INDEX releases_taken_back ON releases (model, country, from_version) WHERE kind NOT IN ('publish', 'rebuild');
 
 ALTER TABLE manifests DROP CONSTRAINT manifests_kind_check;
 ALTER TABLE manifests ADD CONSTRAINT manifests_kind_check CHECK (kind IN ('signed again', 'stored again', 'shown to be read'));
