@@ -130,12 +130,14 @@ def _sample(job: Job, former: Former) -> Sample:
 
 
 def _difference(job: Job, former: Former, sample: Sample) -> str:
-    """Why the champion is not read here as it stands; empty where it predicts its sample."""
+    """What keeps the champion from being read here as it stands; empty where it predicts its sample."""
+    here = sklearn.__version__
     try:
         predicted = _predicted(job, former, former.manifest, sample)
     except ArtifactError as error:
-        return str(error)
-    return "" if is_read_alike(sample, predicted) else "It loads, and predicts its stored sample otherwise."
+        logger.info("%s: %s, and cannot be read by %s: %s", job.cell, former.what, here, error)
+        return f"cannot be read by {here}"
+    return "" if is_read_alike(sample, predicted) else f"predicts its stored sample otherwise by {here}"
 
 
 def _predicted(job: Job, former: Former, manifest: ManifestRef, sample: Sample) -> dict[str, Floats]:
@@ -167,10 +169,9 @@ def _rebuild(job: Job, former: Former, sample: Sample, difference: str) -> Outco
     """Release the champion as this scikit-learn fits it. Raises NotRebuilt where that is not what it was."""
     version, manifest, apart = _rebuilt(job, former, sample)
     reason = (
-        f"Rebuilt for scikit-learn {sklearn.__version__}. {former.what}, and cannot be read here: {difference} The same "
-        f"recipe, fitted again on the same rows, predicts {len(sample.features)} stored rows within {apart:.3f} standard "
-        f"deviations of the target; {REBUILT_ALIKE} are allowed. Readers with {former.champion.fitted_by} keep release "
-        f"{former.champion.seq}."
+        f"Rebuilt for scikit-learn {sklearn.__version__}. {former.what} and {difference}. The same recipe, fitted again on "
+        f"the same rows, predicts {len(sample.features)} stored rows within {apart:.3f} standard deviations of the target; "
+        f"{REBUILT_ALIKE} are allowed. Readers with {former.champion.fitted_by} keep release {former.champion.seq}."
     )
     seq = release_rebuild(
         job.database,
@@ -242,6 +243,7 @@ def _version(job: Job, former: Former, inputs: Any, reading: Reading) -> str:
         job.cell,
         snapshot=reading.snapshot.id,
         recipe=former.champion.recipe,
+        metric=former.model.metric,
         seed=inputs.seed,
         start=inputs.span_start,
         as_of=reading.as_of,
