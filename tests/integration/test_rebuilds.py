@@ -207,6 +207,8 @@ def test_who_keeps_what_and_what_to_do_is_told_at_once(unlike):
     told = messages(unlike)[-2]
     assert told.subject == "[zoo] 1 champion cannot be read, 1 without a successor"
     assert KEPT.split(",", maxsplit=1)[0] in told.body
+    assert "docs/upgrade.md says for each reason what to do; then trigger retrain_zoo" in told.body
+    assert "Restore its objects" not in told.body
 
 
 def test_a_champion_without_a_sample_is_not_rebuilt(zoo, as_former, monkeypatch):

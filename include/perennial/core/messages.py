@@ -27,6 +27,10 @@ TO_DO_LOST = (
     "judged as a first model "
     "is. The audit lists all that is missing or altered."
 )
+TO_DO_NOT_REBUILT = (
+    "What another scikit-learn has fitted is there for readers who have that. docs/upgrade.md says for each reason what "
+    "to do; then trigger retrain_{fleet} for these cells with force."
+)
 LOOK_AT_HELD = "Held batches wait for a person: trigger quarantine_<source>, look, and decide."
 NO_PLAN = "The plan task failed, so nothing was trained; champions stay in force. See its log, then trigger retrain_{fleet}."
 MOST_CELLS = 20
@@ -71,11 +75,15 @@ class Message:
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """A champion that cannot be read: why, and whether readers have a model again."""
+    """A champion that cannot be read: why, and whether readers have a model again.
+
+    ``is_there``: it is neither missing nor altered, and another scikit-learn than has fitted it is installed.
+    """
 
     cell: Cell
     what: str
     is_served: bool
+    is_there: bool = False
 
 
 def owners_of(specs: FleetSpecs) -> dict[str, Owner]:
@@ -130,9 +138,9 @@ def _message_of_losses(fleet: str, name: str, owner: Owner, losses: list[Loss]) 
     subject = f"[{fleet}] {_count(len(losses), 'champion')} cannot be read, {without} without a successor"
     lines = [f"{loss.cell}: {_short(loss.what)}" for loss in losses[:MOST_CELLS]]
     lines += [f"and {len(losses) - MOST_CELLS} more"] if len(losses) > MOST_CELLS else []
-    return Message(
-        owner=name, tier=owner.tier, subject=subject, body=f"{_list('Champions', lines)}\n\n{TO_DO_LOST.format(fleet=fleet)}\n"
-    )
+    advice = {TO_DO_NOT_REBUILT if loss.is_there else TO_DO_LOST for loss in losses}
+    to_do = "\n\n".join(text.format(fleet=fleet) for text in sorted(advice))
+    return Message(owner=name, tier=owner.tier, subject=subject, body=f"{_list('Champions', lines)}\n\n{to_do}\n")
 
 
 def _message(specs: FleetSpecs, result: Result, name: str, owner: Owner, outcomes: list[Any]) -> Message | None:

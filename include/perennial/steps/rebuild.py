@@ -332,5 +332,5 @@ def _refused(job: Job, former: Former, why: str) -> str:
     if what != _refusal(job):
         refuse_rebuild(job.database, job.cell, champion.seq, here, what)
         logger.error("%s: %s", job.cell, what)
-        job.losses.append(Loss(cell=job.cell, what=what, is_served=False))
+        job.losses.append(Loss(cell=job.cell, what=what, is_served=False, is_there=True))
     return what

@@ -157,7 +157,7 @@ def _bound_elsewhere(look: Look, cell: Cell, champion: Any) -> Loss | None:
     """Why a champion of another scikit-learn is not rebuilt, if that is so; the next run carries others over."""
     found = bound_elsewhere(look.database, [cell], sklearn.__version__).get(cell)
     if found is not None and found.refusal:
-        return Loss(cell=cell, what=found.refusal, is_served=False)
+        return Loss(cell=cell, what=found.refusal, is_served=False, is_there=True)
     logger.warning(
         "The champion of %s was fitted by scikit-learn %s: the next run carries it over to %s.",
         cell,
