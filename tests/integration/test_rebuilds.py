@@ -322,6 +322,20 @@ def test_a_move_meanwhile_makes_the_rebuild_start_again(unreadable, monkeypatch)
     assert (outcome.release_seq, [each.kind for each in releases(unreadable)]) == (3, ["publish", "rollback", "rebuild"])
 
 
+def test_rows_that_are_taken_back_while_it_is_fitted_make_no_rebuild(unreadable, monkeypatch):
+    unreadable.see("Britain", range(60, 120))
+    unreadable.ingest()
+    release, taken_back = rebuild.release_rebuild, iter(["once"])
+
+    def late(database, cell, **facts):
+        for _ in taken_back:
+            retract_batch(unreadable.resources, "sightings", "GB", 1, "ada", "wrong")
+        return release(database, cell, **facts)
+
+    monkeypatch.setattr(rebuild, "release_rebuild", late)
+    assert "was decided about since" in refused(unreadable)
+
+
 @pytest.mark.parametrize("change", ["seed = seed + 1", "judged_until = now()", 'environment = \'{"scikit-learn": "1.0.0"}\''])
 def test_the_database_refuses_as_a_rebuild_what_is_another_model_or_the_same_environment(upgraded, change):
     column, _, value = change.partition(" = ")

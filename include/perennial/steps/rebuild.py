@@ -323,14 +323,13 @@ def _record(job: Job, former: Former, inputs: Any, version: str, judged: Fit) ->
 
 
 def _refused(job: Job, former: Former, why: str) -> str:
-    """Note that a champion is not rebuilt, so that its owner is told once; in a sentence or two."""
+    """Note that a champion is not rebuilt, and why: until it is forced, it is not tried again. Its owner is told."""
     champion, here = former.champion, sklearn.__version__
     what = (
         f"{former.what}, cannot be read by {here} and is not rebuilt: {why} Readers with {champion.fitted_by} keep it, "
         f"those with {here} have no model until a challenger wins."
     )
-    if what != _refusal(job):
-        refuse_rebuild(job.database, job.cell, champion.seq, here, what)
-        logger.error("%s: %s", job.cell, what)
-        job.losses.append(Loss(cell=job.cell, what=what, is_served=False, is_there=True))
+    refuse_rebuild(job.database, job.cell, champion.seq, here, what)
+    logger.error("%s: %s", job.cell, what)
+    job.losses.append(Loss(cell=job.cell, what=what, is_served=False, is_there=True))
     return what
