@@ -31,6 +31,7 @@ from perennial.cell import Cell
 from perennial.core.comparison import judge
 from perennial.core.examples import checked_features, matured_examples
 from perennial.core.metrics import METRICS
+from perennial.core.samples import Sample, sample_rows, spread_of
 from perennial.core.snapshots import latest_revisions, window_of
 from perennial.core.spans import clusters_of, comparison_span
 from perennial.core.training import check_distance, check_sane, fit, predictions, training_rows
@@ -42,7 +43,7 @@ from perennial.shell.registry import Deployment
 from perennial.shell.store import open_store
 from perennial.steps.manifests import ManifestRef, load_fit
 from perennial.steps.pointers import put_pointer
-from perennial.steps.publishing import SAMPLE_ROWS, Challenger, store_artifact
+from perennial.steps.publishing import Challenger, store_artifact
 
 WORKERS = 2
 
@@ -164,11 +165,21 @@ def bare_cell(cell: Cell, place: Place) -> Record:
             check_sane(both[0], served, str(cell))
             check_distance(both[0], both[1], target, model.gate, str(cell))
         with record.part("store"):
-            sample = checked_features(model.features, examples.tail(SAMPLE_ROWS), model.name)
+            rows = sample_rows(examples)
+            fits = {"judged": judged, "served": served}
+            expected = {name: predictions(made.estimator, code, rows, metric, model.name) for name, made in fits.items()}
             challenger = Challenger(
-                version=f"{champion['version'][:32]}{os.urandom(16).hex()}", recipe=recipe, judged=judged, served=served,
-                sample=sample, expected={},
-            )  # fmt: skip
+                version=f"{champion['version'][:32]}{os.urandom(16).hex()}",
+                recipe=recipe,
+                parameters={},
+                judged=judged,
+                served=served,
+                sample=Sample(
+                    features=checked_features(model.features, rows, model.name),
+                    expected=expected,
+                    spread=spread_of(rows["target"].to_numpy(dtype=float)),
+                ),
+            )
             manifest, _ = store_artifact(resources, model, cell, challenger, deployment="bench")
             put_pointer(resources, Deployment(id="bench", generation=1), manifest, champion["seq"] + 1)
     return _ended(record)

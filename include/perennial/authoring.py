@@ -86,7 +86,7 @@ def check_models() -> str:
     faults += [fault for source in catalog.sources.values() for fault in _suite_faults(source)]
     faults += _address_faults(catalog)
     if os.environ.get("PERENNIAL_DATABASE_URL"):
-        faults += [_missing_recipe(model, row.recipe) for model, row in _recipes_in_force() if not _has_code(model, row.recipe)]
+        faults += [_missing_recipe(model, row.recipe) for model, row in _recipes_in_force() if not _has_code(model, row)]
     if faults:
         raise SpecError(faults)
     cost = f" Parsing them imports {', '.join(heavy)}: move the imports into functions." if heavy else ""
@@ -388,13 +388,13 @@ def _missing_recipe(model: Model, recipe_hash: str) -> Fault:
 
 def freeze(include: Path) -> str:
     """Write the recipes that champions and rollback targets need, and the tree lacks, into ``_past``."""
-    written = [_write_past(include, model, row) for model, row in _recipes_in_force() if not _has_code(model, row.recipe)]
+    written = [_write_past(include, model, row) for model, row in _recipes_in_force() if not _has_code(model, row)]
     return f"Wrote {', '.join(map(str, written))}. Commit and deploy." if written else "Nothing to freeze."
 
 
-def _has_code(model: Model, recipe_hash: str) -> bool:
+def _has_code(model: Model, row: Any) -> bool:
     try:
-        code_of(model, recipe_hash)
+        code_of(model, row.recipe, row.parameters)
     except RecipeMissing:
         return False
     return True

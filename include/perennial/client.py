@@ -4,6 +4,7 @@ champions = Champions.from_url("s3://bucket/prefix", public_keys=Path("public.pe
 champions.load("price", "GB").predict(features)
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from perennial.cell import Cell
 from perennial.core.artifacts import trusted_of
 from perennial.core.metrics import METRICS, Floats, predict
 from perennial.core.trusted_types import missing_from
-from perennial.errors import ArtifactError, ExamplesError
+from perennial.errors import ArtifactError, ExamplesError, OtherLibrary
 from perennial.recipe import Frozen, deployed_model, frozen_of
 from perennial.shell.keys import read_public_keys
 from perennial.shell.store import Store, open_store
@@ -24,19 +25,27 @@ from perennial.steps.manifests import (
     NEVER,
     Mark,
     Pointer,
+    Release,
     check_mark,
     load_fit,
     read_manifest,
     read_pointer,
 )
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Champion:
-    """The version in force for a cell, loaded and verified."""
+    """The version in force for a cell, loaded and verified.
+
+    Where that is of another scikit-learn than is installed here, ``release`` is the last one that can
+    be read with it, and ``is_former`` is true.
+    """
 
     cell: Cell
     pointer: Pointer
+    release: Release
     metric: str
     schema: tuple[tuple[str, str], ...]
     estimator: Any
@@ -44,16 +53,21 @@ class Champion:
     @property
     def version(self) -> str:
         """The version's id."""
-        return self.pointer.manifest.version
+        return self.release.manifest.version
 
     @property
     def seq(self) -> int:
         """The number of the release that put it in force."""
-        return self.pointer.mark.seq
+        return self.release.seq
+
+    @property
+    def is_former(self) -> bool:
+        """Whether a later release is in force, which needs another scikit-learn."""
+        return self.seq != self.pointer.mark.seq
 
     @property
     def mark(self) -> Mark:
-        """Generation and number of that release, as ``Champions`` takes them in ``at_least``."""
+        """Generation and number of the release in force, as ``Champions`` takes them in ``at_least``."""
         return self.pointer.mark
 
     def predict(self, features: pd.DataFrame) -> Floats:
@@ -109,6 +123,8 @@ class Champions:
     def load(self, model: str, country: str) -> Champion:
         """The champion in force. Raises ObjectMissing where there is none, ArtifactError for anything not as signed.
 
+        Where another scikit-learn has fitted it, and it was not shown to be read by the one here, the
+        last release of before that can be read; OtherLibrary where there is none.
         A pointer of before one that this reader has seen is refused, and so is another version
         under the same number.
         """
@@ -144,22 +160,39 @@ class Champions:
         self.seen[cell] = pointer
 
     def _read(self, cell: Cell, pointer: Pointer) -> Champion:
-        payload = read_manifest(self.store, self.keys, pointer.manifest)
+        release, payload = self._readable(cell, pointer)
         types = self._types(cell, payload)
         return Champion(
             cell=cell,
             pointer=pointer,
+            release=release,
             metric=payload["metric"],
             schema=tuple((name, dtype) for name, dtype in payload["schema"]),
             estimator=load_fit(
                 self.store,
                 self.keys,
-                pointer.manifest,
+                release.manifest,
                 "served",
                 types,
                 self._frozen(cell, payload, types),
             ),
         )
+
+    def _readable(self, cell: Cell, pointer: Pointer) -> tuple[Release, dict[str, Any]]:
+        """The newest release that the scikit-learn here may read, and its manifest. Raises OtherLibrary where none is."""
+        refused: list[OtherLibrary] = []
+        for release in pointer.releases:
+            try:
+                payload = read_manifest(self.store, self.keys, release.manifest)
+            except OtherLibrary as error:
+                refused.append(error)
+                continue
+            if refused:
+                logger.warning(
+                    "%s: release %s is read instead of release %s. %s", cell, release.seq, pointer.mark.seq, refused[0]
+                )
+            return release, payload
+        raise refused[0]
 
     def _types(self, cell: Cell, payload: dict[str, Any]) -> Sequence[str]:
         """The types that the champion may name. Raises ArtifactError where this reader was given a list without some."""
@@ -181,7 +214,7 @@ class Champions:
         model = deployed_model(package, cell.model)
         if model is None:
             raise ArtifactError(f"The champion of {cell} has code of {package}, and this tree has no such model. Deploy it.")
-        frozen = frozen_of(model, payload["recipe"])
+        frozen = frozen_of(model, payload["recipe"], payload.get("parameters"))
         if frozen is not None and frozen.missing:
             raise ArtifactError(f"The champion of {cell} has code that this tree lacks: {frozen.missing}")
         return frozen

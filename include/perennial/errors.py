@@ -111,6 +111,14 @@ class ArtifactAltered(ArtifactError):
     """The bytes of an artifact are not those on record."""
 
 
+class OtherLibrary(ArtifactError):
+    """An artifact was fitted by another scikit-learn, and is not shown to be read by the one installed here."""
+
+
+class NotRebuilt(PerennialError):
+    """A champion of another scikit-learn cannot be fitted again here as it was."""
+
+
 class SanityError(PerennialError):
     """A fitted model's predictions are not usable."""
 

@@ -16,7 +16,7 @@ import pkgutil
 import re
 import symtable
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePath
@@ -101,15 +101,37 @@ def _ordered(value: Any) -> Any:
     return value
 
 
-def code_of(model: Model, recipe_hash: str) -> RecipeCode:
-    """The functions of the recipe with this hash: today's, or frozen ones. Raises RecipeMissing, naming the fix."""
-    if recipe_of(model).hash == recipe_hash:
-        return RecipeCode(examples=model.examples, features=model.features)
+def code_of(model: Model, recipe_hash: str, recorded: Mapping[str, str] | None = None) -> RecipeCode:
+    """The functions of the recipe with this hash, as `model_of`."""
+    made = model_of(model, recipe_hash, recorded)
+    return RecipeCode(examples=made.examples, features=made.features)
+
+
+def model_of(model: Model, recipe_hash: str, recorded: Mapping[str, str] | None = None) -> Model:
+    """The model with the functions of the recipe with this hash: today's, or frozen ones.
+
+    ``recorded``: the parameters that the recipe is on record with. By another version of a library
+    the same code shows others; it is the same recipe. Raises RecipeMissing, naming the fix.
+    """
+    if _is_todays(model, recipe_hash, recorded):
+        return model
     past = _past_module(model, recipe_hash)
     held = _frozen_hash(model, past)
     if held != recipe_hash:
         raise RecipeMissing(f"{past.__file__} was edited: it holds recipe {held}. Restore it, or `make freeze`.")
-    return RecipeCode(examples=past.examples, features=past.features)
+    return past_model(model, past)
+
+
+def _is_todays(model: Model, recipe_hash: str, recorded: Mapping[str, str] | None) -> bool:
+    if recipe_of(model).hash == recipe_hash:
+        return True
+    return recorded is not None and _recorded_hash(model, tuple(sorted(recorded.items()))) == recipe_hash
+
+
+@cache
+def _recorded_hash(model: Model, recorded: tuple[tuple[str, str], ...]) -> str:
+    """The hash of today's code with the parameters on record."""
+    return _digest(_Collector(model).collect(), dict(recorded))
 
 
 @cache
@@ -147,17 +169,17 @@ class Frozen:
         return f"{self.module}.{name.rpartition('.')[2]}" if self.is_own(name) else name
 
 
-def frozen_of(model: Model, recipe_hash: str) -> Frozen | None:
+def frozen_of(model: Model, recipe_hash: str, recorded: Mapping[str, str] | None = None) -> Frozen | None:
     """Where to take the functions and classes of the fleet from that a version of this recipe has in its artifact.
 
     None where that is today's tree. Where the tree has lost them it says so, and nothing is raised:
-    most artifacts name none.
+    most artifacts name none. ``recorded`` is that of `model_of`.
     """
-    if recipe_of(model).hash == recipe_hash:
+    if _is_todays(model, recipe_hash, recorded):
         return None
     package = fleet_package(model)
     try:
-        return Frozen(package=package, module=code_of(model, recipe_hash).examples.__module__)
+        return Frozen(package=package, module=code_of(model, recipe_hash, recorded).examples.__module__)
     except RecipeMissing as error:
         return Frozen(package=package, missing=str(error))
 

@@ -91,7 +91,9 @@ FROM past_runs AS r, past_cells AS c;
 INSERT INTO versions (id, model, country, snapshot, recipe, parameters, seed, environment, metrics, judged_until, served_until,
                       artifact_key, sha256, size, created_at)
 SELECT lpad('version-' || number, 64, '0'), model, country, lpad('snapshot-' || country || '-' || run, 64, '0'),
-       lpad('recipe-' || model, 64, '0'), '{"alpha": 1.0}', 0, '{"python": "3.11", "sklearn": "1.9", "numpy": "2.3"}',
+       lpad('recipe-' || model, 64, '0'), '{"alpha": 1.0}', 0,
+       jsonb_build_object('python', '3.11', 'numpy', '2.3',
+                          'scikit-learn', CASE WHEN 2 * run < (SELECT max(run) FROM past) THEN '1.8' ELSE '1.9' END),
        '{"gain": 0.01, "challenger": 1.0, "champion": 1.01}', moment - interval '7 days', CASE WHEN fate = 0 THEN moment END,
        CASE WHEN fate = 0 THEN 'artifacts/' || model || '/' || country || '/' || number || '.manifest' END,
        CASE WHEN fate = 0 THEN lpad('manifest-' || number, 64, '0') END, CASE WHEN fate = 0 THEN 10000 END, moment

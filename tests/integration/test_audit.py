@@ -290,12 +290,17 @@ def test_a_former_version_whose_artifact_is_missing_is_found(world):
     assert broken(world) == {2}
 
 
+def test_a_rebuild_of_another_model_is_found(world):
+    behind(world, "UPDATE releases SET kind = 'rebuild', person = 'perennial', verdict = NULL WHERE country = 'FR' AND seq = 2")
+    assert 3 in broken(world)
+
+
 def forge(world, payload, key):
     """Put another manifest, signed by this key, on record for FR's champion; its pointer follows."""
     document = artifacts.sign(payload, key)
     version, digest = champion(world, FR), hashlib.sha256(document).hexdigest()
     world.resources.store.put(f"artifacts/{digest}.manifest", document)
-    size = len(document) + sum(entry["size"] for entry in payload["files"].values())
+    size = len(document) + sum(entry["size"] for entry in artifacts.entries_of(payload))
     behind(world, f"UPDATE versions SET artifact_key = 'artifacts/{digest}.manifest', sha256 = '{digest}', size = {size} "
            f"WHERE id = '{version.id}'")  # fmt: skip
     point_at(world, document, 2, FR)

@@ -5,11 +5,14 @@ import itertools
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from toolbox import champion, cycle
+import sklearn
+from toolbox import GB, champion, cycle, reader
 
 from perennial.catalog import load_catalog
 from perennial.recipe import recipe_of
+from perennial.steps import rebuild
 
 NUMBERS = itertools.count()
 TOYS = Path(__file__).parents[1] / "specs/toy_models/zoo"
@@ -68,3 +71,21 @@ def test_an_edited_function_does_not_change_the_champions_score(zoo, tree):
     assert (outcome.state, champion(zoo).recipe != recipe.hash) == ("published", True)
     assert scores["champion"] == pytest.approx(0.5, abs=0.1)
     assert abs(scores["gain"]) < 0.05
+
+
+def test_a_champion_whose_code_was_edited_is_rebuilt_by_its_own(zoo, tree, monkeypatch):
+    """Another scikit-learn is pretended, and that it cannot be read."""
+    with monkeypatch.context() as pretended:
+        pretended.setattr(sklearn, "__version__", "1.0.0")
+        zoo.catalog = tree.deploy()
+        cycle(zoo)
+    before, recipe = champion(zoo), recipe_of(zoo.catalog.fleets["zoo"].models["weight"])
+    (tree.zoo / f"_past/r_{recipe.hash[:16]}.py").write_text(recipe.source)
+    zoo.catalog = tree.deploy("values + 1", "values * 0")
+    monkeypatch.setattr(rebuild, "is_read_alike", lambda sample, predicted: False)
+    assert zoo.retrain()["weight/GB"].kind == "rebuild"
+    assert (champion(zoo).recipe, champion(zoo).id != before.id) == (recipe.hash, True)
+    champions = reader(zoo)
+    champions.trusted = (f"{tree.package}.zoo.weight.shifted",)
+    predicted = champions.load(*GB).predict(pd.DataFrame({"length": [1.0, 9.0]}))
+    assert predicted == pytest.approx([2, 18], abs=0.5)

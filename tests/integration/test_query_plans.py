@@ -84,6 +84,7 @@ FACTS = {
     "key_types": "id int64", "filter": b"0000", "seqs": [7, 999], "uppers": [NOW - timedelta(minutes=30)], "older_at": NOW,
     "older_key": None, "older_sha256": None, "hashes": [1, 2], "made_of": "m", "places": [1, 2],
     "left_out": Json({}), "longest": HOUR,
+    "scikit_learn": "1.0", "read_by": None, "former": VERSION,
     "as_first": False, "criteria": "c", "is_acquitted": False, "beyond": 0, "is_copy": False, "follows": "s",
 }  # fmt: skip
 OWN = {

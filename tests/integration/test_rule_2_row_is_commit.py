@@ -60,7 +60,7 @@ def test_a_crash_between_artifact_and_row_leaves_orphans_only_and_a_later_run_pu
     with monkeypatch.context() as crash:
         crash.setattr(cell_step, "publish", lambda *given, **values: 1 / 0)
         assert refused(fed, "ZeroDivisionError")
-    assert len(stored(fed)) == 3
+    assert len(stored(fed)) == 4  # two fits, their sample, and the manifest
     assert run_of(fed)["weight/GB"].state == "published"
     assert reader(fed).load(*GB).version == champion(fed).id
 
@@ -132,7 +132,7 @@ def test_an_artifact_that_predicts_something_else_is_not_published(fed, monkeypa
 
     def other(*given):
         challenger = original(*given)
-        challenger.expected["served"] += 1e-6
+        challenger.sample.expected["served"] += 1e-6
         return challenger
 
     monkeypatch.setattr(cell_step, "_challenger", other)

@@ -11,7 +11,7 @@ from perennial import Owner
 from perennial.catalog import FleetSpecs, RefusedSpec
 from perennial.core.messages import MOST_CAUSES, Result, messages_of, owners_of
 
-Row = namedtuple("Row", "model country state reason champion gain held", defaults=("", "v1", None, ""))
+Row = namedtuple("Row", "model country state reason champion gain held kind", defaults=("", "v1", None, "", "publish"))
 KEEPERS = Owner("keepers", alerts=("mailto://keepers@example.com",))
 VETS = Owner("vets", alerts=("mailto://vets@example.com",), tier=1)
 COUNTRIES = [f"{first}{second}" for first in "ABCDE" for second in "ABCDEFGHIJ"]
@@ -109,6 +109,15 @@ def test_credentials_in_a_reason_are_left_out(reason):
 def test_published_cells_show_their_gain():
     outcomes = [*rows("published", "GB", gain=0.0312), *rows("published", "FR", champion=None), *rows("published", "DE")]
     assert "Published:\n- weight: GB +3.1%, FR first model, DE\n" in body(outcomes)
+
+
+def test_rebuilt_cells_are_named_apart_from_published_ones():
+    outcomes = rows("published", "GB", "FR", kind="rebuild", reason="Rebuilt for scikit-learn 2.0.") + rows("published", "DE")
+    (message,) = told(fleet(weight=KEEPERS), outcomes).values()
+    assert message.subject == "[zoo] 1 of 3 cells published, 2 rebuilt"
+    assert "Published:\n- weight: DE\n" in message.body
+    assert "Rebuilt:\n- weight: GB, FR (2 cells): Rebuilt for scikit-learn 2.0.\n" in message.body
+    assert "Readers with the former scikit-learn keep the release before" in message.body
 
 
 def test_blocked_cells_show_who_blocks_them():

@@ -20,6 +20,7 @@ from trees import MODEL, Tree
 from perennial.cell import Cell
 from perennial.client import Champions
 from perennial.core import artifacts
+from perennial.core.samples import Sample
 from perennial.core.training import Fit
 from perennial.errors import ArtifactError, RecipeMissing
 from perennial.recipe import Frozen, frozen_of, recipe_of
@@ -112,9 +113,16 @@ def challenger(model):
     fitted = model.estimator().fit(ROWS, ROWS["length"] * 3)
     now = datetime.now(UTC)
     fit = Fit(estimator=fitted, until=now, rows=4, target_mean=7.5, target_min=3.0, target_max=12.0)
+    expected = fitted.predict(ROWS)
+    recipe = recipe_of(model)
     return Challenger(
-        version="v" * 64, recipe=recipe_of(model).hash, judged=fit, served=fit, sample=ROWS, expected={}
-    )  # fmt: skip
+        version="v" * 64,
+        recipe=recipe.hash,
+        parameters=recipe.parameters,
+        judged=fit,
+        served=fit,
+        sample=Sample(features=ROWS, expected={"judged": expected, "served": expected}, spread=1.0),
+    )
 
 
 EXPECTED = [103.0, 106.0, 109.0, 112.0]

@@ -190,6 +190,21 @@ def test_a_frozen_recipe_is_found_where_its_parameters_are_others_today(written,
     recipe_of.cache_clear()
 
 
+def test_a_library_that_shows_other_parameters_makes_no_other_code(written, monkeypatch):
+    tree = written()
+    recipe = recipe_of(tree.weight())
+    from sklearn.linear_model import Ridge
+
+    monkeypatch.setattr(Ridge.__init__, "__kwdefaults__", {**Ridge.__init__.__kwdefaults__, "tol": 0.5})
+    recipe_of.cache_clear()  # as in another process
+    with pytest.raises(RecipeMissing):
+        code_of(tree.weight(), recipe.hash)
+    assert code_of(tree.weight(), recipe.hash, recipe.parameters).features is tree.weight().features
+    with pytest.raises(RecipeMissing):
+        code_of(tree.weight(), recipe.hash, {**recipe.parameters, "alpha": "7"})
+    recipe_of.cache_clear()
+
+
 def test_the_recorded_text_is_a_module_with_the_same_hash(written):
     tree = written()
     recipe = recipe_of(tree.weight())

@@ -16,7 +16,7 @@ import json
 import platform
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from perennial.cell import Cell
 from perennial.core.trusted_types import UNSUPPORTED, believed, missing_from, refusal
-from perennial.errors import ArtifactAltered, ArtifactError, RecipeMissing
+from perennial.errors import ArtifactAltered, ArtifactError, OtherLibrary, RecipeMissing
 from perennial.recipe import Frozen
 
 FORMAT = 2
@@ -45,8 +45,17 @@ def _unwarned() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _unwarned_of_versions() -> Iterator[None]:
+    """Without scikit-learn's warning of another version: what is read was shown to predict the same, or is being tried."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InconsistentVersionWarning)
+        yield
+
+
 with _unwarned():
     import skops.io
+    from sklearn.exceptions import InconsistentVersionWarning
     from skops.io.exceptions import UntrustedTypesFoundException
 
 
@@ -90,7 +99,7 @@ def decode_estimator(data: bytes, trusted: Sequence[str], frozen: Frozen | None 
     names = [past.renamed(name) for name in trusted] if past else trusted
     try:
         data = _relocated(data, past) if past else data
-        with _unwarned():
+        with _unwarned(), _unwarned_of_versions():
             return skops.io.loads(data, trusted=sorted(believed(names)))
     except UntrustedTypesFoundException as error:
         raise ArtifactError(said_of_missing(missing_from(needed_types(data), names))) from error
@@ -196,11 +205,15 @@ def manifest_payload(
     metric: str,
     package: str = "",
     trusted: Sequence[str] = (),
+    parameters: Mapping[str, str] | None = None,
+    sample: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What a manifest says. ``files`` maps ``judged`` and ``served`` to key, sha256 and size of their skops file.
 
-    ``package`` is the fleet's: what the files name of it is code of that recipe. ``trusted``: the
-    types that they name, all of them reviewed when they were published.
+    ``package`` is the fleet's: what the files name of it is code of that recipe, of those ``parameters``.
+    ``trusted``: the types that they name, all of them reviewed when they were published. ``sample``:
+    key, sha256 and size of the file with rows and what both fits predict for them, with the
+    ``spread`` of their target.
     """
     schema = [[str(name), str(dtype)] for name, dtype in features.dtypes.items()]
     return {
@@ -216,6 +229,8 @@ def manifest_payload(
         "package": package,
         "trusted": list(trusted),
         "metric": metric,
+        "parameters": dict(parameters or {}),
+        "sample": sample,
         "environment": environment(),
     }
 
@@ -225,10 +240,27 @@ def trusted_of(payload: dict[str, Any], otherwise: Sequence[str] = ()) -> tuple[
     return tuple(payload.get("trusted", otherwise))
 
 
+def entries_of(payload: dict[str, Any]) -> list[dict[str, Any]]:
+    """Key, sha256 and size of every object that a manifest names: its files, and its sample where it has one."""
+    return [*payload["files"].values(), *filter(None, [payload.get("sample")])]
+
+
 def pointer_payload(
-    *, cell: Cell, deployment: str, generation: int, seq: int, version: str, manifest: str, manifest_sha256: str
+    *,
+    cell: Cell,
+    deployment: str,
+    generation: int,
+    seq: int,
+    version: str,
+    manifest: str,
+    manifest_sha256: str,
+    earlier: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """What a pointer says: the cell's release number in the registry's generation, and the manifest in force since."""
+    """What a pointer says: the cell's release number in the registry's generation, and the manifest in force since.
+
+    ``earlier``: seq, version, manifest and manifest_sha256 of the last releases that other versions
+    of scikit-learn have fitted, for readers who have these.
+    """
     return {
         "kind": "pointer",
         "format": FORMAT,
@@ -240,6 +272,7 @@ def pointer_payload(
         "version": version,
         "manifest": manifest,
         "manifest_sha256": manifest_sha256,
+        "earlier": list(earlier),
     }
 
 
@@ -266,8 +299,16 @@ def check_binding(payload: dict[str, Any], cell: Cell, version: str) -> None:
     """Raise ArtifactError unless a manifest is this cell's and version's, made in a compatible environment."""
     check_subject(payload, cell, version)
     made, here = payload["environment"]["scikit-learn"], sklearn.__version__
-    if made != here:
-        raise ArtifactError(f"{cell} version {version[:12]} was fitted by scikit-learn {made}; {here} is installed here.")
+    if here not in (made, *payload.get("read_by", ())):
+        raise OtherLibrary(
+            f"{cell} version {version[:12]} was fitted by scikit-learn {made}; {here} is installed here. Install {made}, or "
+            f"let a run of its retrain DAG, by workers that have {here}, make it readable."
+        )
+
+
+def also_read_by_this(payload: dict[str, Any]) -> dict[str, Any]:
+    """A manifest's payload that names this environment's scikit-learn among those with which it was shown to be read."""
+    return {**payload, "read_by": sorted({*payload.get("read_by", ()), sklearn.__version__})}
 
 
 def check_file(data: bytes, entry: dict[str, Any], cell: Cell) -> None:

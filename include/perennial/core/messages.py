@@ -11,11 +11,14 @@ from perennial.catalog import FleetSpecs
 from perennial.cell import Cell
 from perennial.spec import Owner
 
-TOLD = {"failed": "Failed", "blocked": "Blocked", "published": "Published"}
+TOLD = {"failed": "Failed", "blocked": "Blocked", "published": "Published", "rebuilt": "Rebuilt"}
 TO_DO = {
     "failed": "Failed cells keep their champions, unless those cannot be read, and are tried again when new rows come. To try "
     "at once, mend the cause and trigger retrain_{fleet} for them with force.",
     "blocked": "Blocked cells keep their champions until the blocker is lifted or runs out.",
+    "rebuilt": "Rebuilt cells have the same champion as before, fitted again by the scikit-learn that is installed now, for "
+    "what the former one has fitted cannot be read by it. Readers with the former scikit-learn keep the release before: "
+    "upgrade them when it suits you.",
 }
 TO_DO_LOST = (
     "Readers that have loaded such a champion keep it while they run. Restore its objects from a "
@@ -23,6 +26,10 @@ TO_DO_LOST = (
     "trigger retrain_{fleet} for these cells: without a champion that can be read, a challenger is "
     "judged as a first model "
     "is. The audit lists all that is missing or altered."
+)
+TO_DO_NOT_REBUILT = (
+    "What another scikit-learn has fitted is there for readers who have that. docs/upgrade.md says for each reason what "
+    "to do; then trigger retrain_{fleet} for these cells with force."
 )
 LOOK_AT_HELD = "Held batches wait for a person: trigger quarantine_<source>, look, and decide."
 NO_PLAN = "The plan task failed, so nothing was trained; champions stay in force. See its log, then trigger retrain_{fleet}."
@@ -68,11 +75,15 @@ class Message:
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """A champion that cannot be read: why, and whether readers have a model again."""
+    """A champion that cannot be read: why, and whether readers have a model again.
+
+    ``is_there``: it is neither missing nor altered, and another scikit-learn than has fitted it is installed.
+    """
 
     cell: Cell
     what: str
     is_served: bool
+    is_there: bool = False
 
 
 def owners_of(specs: FleetSpecs) -> dict[str, Owner]:
@@ -127,9 +138,9 @@ def _message_of_losses(fleet: str, name: str, owner: Owner, losses: list[Loss]) 
     subject = f"[{fleet}] {_count(len(losses), 'champion')} cannot be read, {without} without a successor"
     lines = [f"{loss.cell}: {_short(loss.what)}" for loss in losses[:MOST_CELLS]]
     lines += [f"and {len(losses) - MOST_CELLS} more"] if len(losses) > MOST_CELLS else []
-    return Message(
-        owner=name, tier=owner.tier, subject=subject, body=f"{_list('Champions', lines)}\n\n{TO_DO_LOST.format(fleet=fleet)}\n"
-    )
+    advice = {TO_DO_NOT_REBUILT if loss.is_there else TO_DO_LOST for loss in losses}
+    to_do = "\n\n".join(text.format(fleet=fleet) for text in sorted(advice))
+    return Message(owner=name, tier=owner.tier, subject=subject, body=f"{_list('Champions', lines)}\n\n{to_do}\n")
 
 
 def _message(specs: FleetSpecs, result: Result, name: str, owner: Owner, outcomes: list[Any]) -> Message | None:
@@ -137,7 +148,7 @@ def _message(specs: FleetSpecs, result: Result, name: str, owner: Owner, outcome
     if result.outcomes is None:
         subject = f"[{fleet}] run without a plan, nothing was trained"
         body = _no_plan(fleet, result.why_no_plan)
-    elif not any(outcome.state in TOLD for outcome in outcomes):
+    elif not any(_ending(outcome) in TOLD for outcome in outcomes):
         return None
     else:
         subject = f"[{fleet}] {_headline(outcomes)}"
@@ -152,9 +163,15 @@ def _no_plan(fleet: str, why: str) -> str:
     return "\n\n".join([_list("Why", [_short(why)]), text]) if why else text
 
 
+def _ending(outcome: Any) -> str:
+    """How a cell ended, in the words of a message: its outcome's state, or that its champion was rebuilt."""
+    is_rebuilt = outcome.state == "published" and outcome.kind == "rebuild"
+    return "rebuilt" if is_rebuilt else str(outcome.state)
+
+
 def _headline(outcomes: list[Any]) -> str:
     """Such as ``3 of 50 cells failed, 12 published``."""
-    numbers = Counter(outcome.state for outcome in outcomes)
+    numbers = Counter(map(_ending, outcomes))
     first, *others = [state for state in TOLD if numbers[state]]
     rest = "".join(f", {numbers[state]} {state}" for state in others)
     return f"{numbers[first]} of {_count(len(outcomes), 'cell')} {first}{rest}"
@@ -166,7 +183,7 @@ def _body(fleet: str, result: Result, outcomes: list[Any], is_whole_run: bool) -
         parts.append(f"More cells failed than the fleet's limit of {result.limit:.0%} allows: the run counts as failed.")
     to_do = []
     for state, title in TOLD.items():
-        rows = [outcome for outcome in outcomes if outcome.state == state]
+        rows = [outcome for outcome in outcomes if _ending(outcome) == state]
         if rows:
             lines = [_cells(rows, _gain)] if state == "published" else _by_cause(rows)
             parts.append(_list(title, lines))

@@ -13,7 +13,7 @@ from perennial.shell.database import Connection, fetch, fetch_one, run
 
 BLOCKED = "PB001"
 READS_OTHERWISE = "PB002"
-SIGNED_AGAIN, STORED_AGAIN = "signed again", "stored again"
+SIGNED_AGAIN, STORED_AGAIN, SHOWN_TO_BE_READ = "signed again", "stored again", "shown to be read"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +79,22 @@ def fall_back(database: Connection, cell: Cell, *, against_seq: int, lost: str, 
 
 
 def add_manifest(
-    database: Connection, version: str, *, follows: str, kind: str, artifact_key: str, sha256: str, size: int
+    database: Connection,
+    version: str,
+    *,
+    follows: str,
+    kind: str,
+    artifact_key: str,
+    sha256: str,
+    size: int,
+    read_by: str | None = None,
 ) -> bool:
     """Put a further manifest of a version in force; False where another one has been since that of the hash ``follows``.
 
-    Raises ArtifactError where an artifact is to be stored again that a release names.
+    ``read_by``: the scikit-learn that was shown to read it, beside the one that fitted it. Raises
+    ArtifactError where an artifact is to be stored again that a release names.
     """
-    made = {"artifact_key": artifact_key, "sha256": sha256, "size": size}
+    made = {"artifact_key": artifact_key, "sha256": sha256, "size": size, "read_by": read_by}
     try:
         return bool(run(database, "add_manifest", id=version, follows=follows, kind=kind, **made))
     except errors.RestrictViolation as error:
@@ -112,6 +121,36 @@ def publish(
     except psycopg2.Error as error:
         raise _explained(error, cell, against_seq) from error
     return against_seq + 1
+
+
+def release_rebuild(
+    database: Connection, cell: Cell, *, against_seq: int, former: str, rebuilt: str, reason: str, run_id: str
+) -> int:
+    """Put the champion as another scikit-learn has fitted it in its place; returns the release's number.
+
+    Raises StaleVerdict as `publish`. A blocker does not keep it back: it is the champion in force.
+    """
+    moved = {"against_seq": against_seq, "from_version": former, "to_version": rebuilt, "reason": reason}
+    try:
+        run(database, "rebuild", model=cell.model, country=cell.country, run_id=run_id, **moved)
+    except psycopg2.Error as error:
+        raise _explained(error, cell, against_seq) from error
+    return against_seq + 1
+
+
+def bound_elsewhere(database: Connection, cells: Sequence[Cell], scikit_learn: str) -> dict[Cell, Any]:
+    """Of some cells, those whose champion was fitted by another scikit-learn and is not shown to be read by this one.
+
+    A row has seq, fitted_by, and a refusal, where it is on record that it is not rebuilt for this one.
+    """
+    asked = {"models": [cell.model for cell in cells], "countries": [cell.country for cell in cells]}
+    rows = fetch(database, "bound_elsewhere", scikit_learn=scikit_learn, **asked)
+    return {Cell(row.model, row.country): row for row in rows}
+
+
+def refuse_rebuild(database: Connection, cell: Cell, seq: int, scikit_learn: str, reason: str) -> None:
+    """Note why the champion of a release is not rebuilt for a scikit-learn."""
+    run(database, "refuse_rebuild", model=cell.model, country=cell.country, seq=seq, scikit_learn=scikit_learn, reason=reason)
 
 
 def _explained(error: psycopg2.Error, cell: Cell, against_seq: int) -> PerennialError:

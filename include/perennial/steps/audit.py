@@ -25,6 +25,7 @@ from perennial.errors import (
     ArtifactError,
     FileRefused,
     ObjectMissing,
+    OtherLibrary,
     RecipeMissing,
     SettingsError,
     SourceError,
@@ -222,7 +223,7 @@ def _check_artifact(resources: Resources, keys: Any, row: Any, findings: Finding
         payload = artifacts.verify(document, keys, "manifest")
         findings.note_signer(document, keys, "manifests")
         artifacts.check_deployment(payload, row.deployment, Cell(row.model, row.country))
-        size = len(document) + sum(_checked_size(resources, entry, row) for entry in payload["files"].values())
+        size = len(document) + sum(_checked_size(resources, entry, row) for entry in artifacts.entries_of(payload))
     except ObjectMissing as error:
         findings.add(missing, where, f"an object of its artifact is missing: {error}".rstrip("."))
         return False
@@ -252,9 +253,11 @@ def _check_loading(resources: Resources, keys: Any, row: Any, model: Model | Non
     manifest = manifest_of(cell, row)
     for which in ("judged", "served"):
         try:
-            frozen = frozen_of(model, row.recipe) if model else None
+            frozen = frozen_of(model, row.recipe, row.parameters) if model else None
             load_fit(resources.store, keys, manifest, which, model.trusted if model else (), frozen)
             findings.seen["loaded"] += 1
+        except OtherLibrary as error:
+            findings.unseen.append(f"The {which} fit of {cell} was not loaded: {error}")
         except (ArtifactError, RecipeMissing) as error:
             findings.add(9, f"{cell} version {row.id[:12]}", f"its {which} fit cannot be loaded: {error}".rstrip("."))
 

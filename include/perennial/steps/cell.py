@@ -14,6 +14,7 @@ from perennial.core.artifacts import environment
 from perennial.core.comparison import Judgement, judge, one_class, too_few, too_few_to_train
 from perennial.core.examples import checked_features
 from perennial.core.metrics import METRICS, Floats
+from perennial.core.samples import Sample, sample_rows, spread_of
 from perennial.core.snapshots import Snapshot
 from perennial.core.spans import clusters_of
 from perennial.core.training import Fit, check_distance, check_sane, fit, predictions, training_rows
@@ -26,7 +27,8 @@ from perennial.shell.registry import champion_of, publish
 from perennial.steps.manifests import load_fit, manifest_of
 from perennial.steps.material import Job, Material, Outcome, criteria_of, load, version_id
 from perennial.steps.pointers import write_pointer
-from perennial.steps.publishing import SAMPLE_ROWS, Challenger, commit_artifact
+from perennial.steps.publishing import Challenger, commit_artifact
+from perennial.steps.rebuild import Carried, carry_over, is_bound_elsewhere
 from perennial.steps.rehearsal import rehearse
 from perennial.steps.succession import LOST, succeed
 
@@ -61,11 +63,17 @@ def train_cell(job: Job, timings: Timings) -> Outcome:
     Raises StaleVerdict when the champion moved meanwhile, or a batch that was read, or not, was decided about: the caller
     judges again.
     """
+    with timings.part("rebuild"):
+        carried = _carried(job, champion_of(job.database, job.cell))
+    return carried.outcome or _trained(job, carried, timings)
+
+
+def _trained(job: Job, carried: Carried, timings: Timings) -> Outcome:
     with timings.part("load"):
-        champion = champion_of(job.database, job.cell)
-        material = load(job, champion)
+        material = load(job, carried.champion, carried.unreadable)
+    said = carried.said or carried.unreadable
     if isinstance(material, Outcome):
-        return material
+        return replace(material, reason=f"{said} {material.reason}".strip())
     with timings.part("fit"):
         train = training_rows(material.examples, job.model, material.span.start)
         lacking = _lacking(job, material, train)
@@ -85,10 +93,19 @@ def train_cell(job: Job, timings: Timings) -> Outcome:
     return _publish(job, material, judged, judgement, version, verdict, timings)
 
 
+def _carried(job: Job, champion: Any | None) -> Carried:
+    if champion is None or not is_bound_elsewhere(champion):
+        return Carried(champion=champion)
+    try:
+        return carry_over(job, champion)
+    except LOST as error:
+        return Carried(champion=champion, unreadable=_without_champion(job, champion, error))
+
+
 def _rehearsed(job: Job, material: Material, judged: Fit, judgement: Judgement) -> Outcome:
     """How a dry run ends: with the verdict, and failed where the fit could not be published."""
     said = f"Dry run: {judgement.decision}. {judgement.reason}"
-    rows = material.examples.tail(SAMPLE_ROWS)
+    rows = sample_rows(material.examples)
     try:
         rehearse(job.model, judged.estimator, checked_features(job.model.features, rows, job.model.name))
     except ArtifactError as error:
@@ -108,7 +125,7 @@ def _lacking(job: Job, material: Material, train: pd.DataFrame) -> Judgement | N
 
 def _judge(job: Job, material: Material, judged: Fit) -> Judgement:
     metric = METRICS[job.model.metric]
-    held, champion, without = material.held, None, ""
+    held, champion, without = material.held, None, material.unreadable
     if material.champion is not None and material.champion_code is not None:
         try:
             held, theirs = _champion_predictions(job, material, material.champion, material.champion_code, held)
@@ -174,7 +191,7 @@ def _champion_predictions(
             )
     manifest = manifest_of(job.cell, champion)
     keys = read_public_keys(job.resources.public_keys)
-    frozen = frozen_of(job.model, champion.recipe)
+    frozen = frozen_of(job.model, champion.recipe, champion.parameters)
     estimator = load_fit(job.resources.store, keys, manifest, "judged", job.model.trusted, frozen)
     return held, _predicted(job, estimator, code, theirs, champion)
 
@@ -265,13 +282,18 @@ def _served_rows(job: Job, material: Material) -> pd.DataFrame:
 
 def _challenger(job: Job, material: Material, judged: Fit, served: Fit, version: str) -> Challenger:
     metric = METRICS[job.model.metric]
-    rows = material.examples.tail(SAMPLE_ROWS)
+    rows = sample_rows(material.examples)
     fits = {"judged": judged, "served": served}
+    sample = Sample(
+        features=checked_features(job.model.features, rows, job.model.name),
+        expected={name: predictions(made.estimator, job.code, rows, metric, job.model.name) for name, made in fits.items()},
+        spread=spread_of(rows["target"].to_numpy(dtype=float)),
+    )
     return Challenger(
         version=version,
         recipe=material.recipe.hash,
+        parameters=material.recipe.parameters,
         judged=judged,
         served=served,
-        sample=checked_features(job.model.features, rows, job.model.name),
-        expected={name: predictions(made.estimator, job.code, rows, metric, job.model.name) for name, made in fits.items()},
+        sample=sample,
     )

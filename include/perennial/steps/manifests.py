@@ -1,11 +1,12 @@
 """Reading what was published: a version's manifest and fits, checked before a byte of them is parsed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from perennial.cell import Cell
 from perennial.core import artifacts
+from perennial.core.samples import Sample, decode_sample
 from perennial.errors import ArtifactAltered, ArtifactError
 from perennial.recipe import Frozen
 from perennial.shell.store import Store
@@ -36,11 +37,28 @@ class ManifestRef:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Release:
+    """A release of a cell: its number, and the manifest of its version."""
+
+    seq: int
+    manifest: ManifestRef
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pointer:
-    """What a cell's pointer says. ``manifest.deployment`` is empty in one of before deployments had names."""
+    """What a cell's pointer says. ``manifest.deployment`` is empty in one of before deployments had names.
+
+    ``earlier``: the last releases that other versions of scikit-learn have fitted, the newest first.
+    """
 
     mark: Mark
     manifest: ManifestRef
+    earlier: tuple[Release, ...] = ()
+
+    @property
+    def releases(self) -> tuple[Release, ...]:
+        """What a reader may read, the one in force first."""
+        return (Release(seq=self.mark.seq, manifest=self.manifest), *self.earlier)
 
 
 def manifest_of(cell: Cell, row: Any) -> ManifestRef:
@@ -56,10 +74,27 @@ def manifest_of(cell: Cell, row: Any) -> ManifestRef:
 
 def read_manifest(store: Store, keys: Sequence[Any], manifest: ManifestRef) -> dict[str, Any]:
     """The checked manifest of a version. Raises ArtifactError when it is missing, altered or another's."""
-    payload = artifacts.verify(manifest_document(store, manifest), keys, "manifest")
-    artifacts.check_deployment(payload, manifest.deployment, manifest.cell)
+    payload = signed_manifest(store, keys, manifest)
     artifacts.check_binding(payload, manifest.cell, manifest.version)
     return payload
+
+
+def signed_manifest(store: Store, keys: Sequence[Any], manifest: ManifestRef) -> dict[str, Any]:
+    """The manifest of a version, whichever scikit-learn has fitted it. Raises ArtifactError as `read_manifest`."""
+    payload = artifacts.verify(manifest_document(store, manifest), keys, "manifest")
+    artifacts.check_deployment(payload, manifest.deployment, manifest.cell)
+    artifacts.check_subject(payload, manifest.cell, manifest.version)
+    return payload
+
+
+def read_sample(store: Store, payload: dict[str, Any], cell: Cell) -> Sample | None:
+    """The sample that a manifest names; None where it names none. Raises ObjectMissing or ArtifactAltered."""
+    entry = payload.get("sample")
+    if entry is None:
+        return None
+    data = store.get(entry["key"])
+    artifacts.check_file(data, entry, cell)
+    return decode_sample(data, entry["spread"])
 
 
 def manifest_document(store: Store, manifest: ManifestRef) -> bytes:
@@ -95,9 +130,14 @@ def load_fits(
     manifest: ManifestRef,
     trusted: Sequence[str],
     frozen: Frozen | None = None,
+    is_trial: bool = False,
 ) -> dict[str, Any]:
-    """Both estimators of a version by name; one, where they are the same file. Raises as `load_fit` does."""
-    payload = read_manifest(store, keys, manifest)
+    """Both estimators of a version by name; one, where they are the same file. Raises as `load_fit` does.
+
+    ``is_trial``: also what another scikit-learn has fitted. What comes of it is to be compared with its sample.
+    """
+    read = signed_manifest if is_trial else read_manifest
+    payload = read(store, keys, manifest)
     files, types = payload["files"], artifacts.trusted_of(payload, trusted)
     distinct = {entry["key"]: entry for entry in files.values()}
     loaded = {key: _load(store, entry, manifest.cell, types, frozen) for key, entry in distinct.items()}
@@ -164,7 +204,13 @@ def checked_pointer(
         sha256=payload["manifest_sha256"],
         deployment=payload["deployment"],
     )
-    return Pointer(mark=mark, manifest=manifest)
+    earlier = tuple(_earlier(each, manifest) for each in payload.get("earlier", ()))
+    return Pointer(mark=mark, manifest=manifest, earlier=earlier)
+
+
+def _earlier(said: dict[str, Any], last: ManifestRef) -> Release:
+    manifest = replace(last, version=said["version"], key=said["manifest"], sha256=said["manifest_sha256"])
+    return Release(seq=said["seq"], manifest=manifest)
 
 
 def check_mark(cell: Cell, mark: Mark, seen: Mark) -> None:

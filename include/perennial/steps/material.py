@@ -83,7 +83,7 @@ class Material:
     """What one judgement works on: the snapshot's matured examples, the champion, the span.
 
     ``as_of``: up to which event time the country's rows are known. ``examples_of_champion``: those of the champion's recipe,
-    where that is another one.
+    where that is another one. ``unreadable``: why the champion is not compared with.
     """
 
     snapshot: Snapshot
@@ -95,6 +95,7 @@ class Material:
     champion: Any | None
     champion_code: RecipeCode | None
     span: Span
+    unreadable: str = ""
 
     @property
     def held(self) -> pd.DataFrame:
@@ -102,8 +103,11 @@ class Material:
         return self.examples[self.span.contains(self.examples["event_time"])]
 
 
-def load(job: Job, champion: Any | None) -> Material | Outcome:
-    """What the cell is judged on now, or how it ends without being judged."""
+def load(job: Job, champion: Any | None, unreadable: str = "") -> Material | Outcome:
+    """What the cell is judged on now, or how it ends without being judged.
+
+    ``unreadable``: why the champion cannot be compared with: it is asked anyway, and for no code of it.
+    """
     reading = _reading(job)
     if reading is None:
         return Outcome(state="skipped", reason=f"Source {job.source.name} has no accepted rows for {job.country}.")
@@ -116,12 +120,12 @@ def load(job: Job, champion: Any | None) -> Material | Outcome:
     if lacking:
         return Outcome(state="inconclusive", reason=lacking)
     examples = with_labels(made, job.as_of)
-    span = _due_span(job, champion, examples)
+    span = _due_span(job, champion, examples, is_asked=bool(unreadable))
     if isinstance(span, Outcome):
         return span
     recipe = recipe_of(job.model)
-    code = code_of(job.model, champion.recipe) if champion else None
-    is_other = champion is not None and champion.recipe != recipe.hash
+    code = code_of(job.model, champion.recipe, champion.parameters) if champion and not unreadable else None
+    is_other = code is not None and code.examples is not job.model.examples
     material = Material(
         snapshot=reading.snapshot,
         as_of=reading.as_of,
@@ -132,6 +136,7 @@ def load(job: Job, champion: Any | None) -> Material | Outcome:
         champion=champion,
         champion_code=code,
         span=span,
+        unreadable=unreadable,
     )
     if champion is not None and champion.version == version_id(job, material):
         return _this_very_version(job)
@@ -163,10 +168,10 @@ def _lacking_labels(job: Job, made: pd.DataFrame) -> str:
     )
 
 
-def _due_span(job: Job, champion: Any | None, examples: pd.DataFrame) -> Span | Outcome:
+def _due_span(job: Job, champion: Any | None, examples: pd.DataFrame, *, is_asked: bool) -> Span | Outcome:
     """The span to judge on, or why the cell is not asked now."""
     last = fetch_one(job.database, "last_verdict", model=job.model.name, country=job.country)
-    asked_anyway = _is_asked_anyway(job, champion, last)
+    asked_anyway = is_asked or _is_asked_anyway(job, champion, last)
     needed = 0 if asked_anyway else _rows_in_reach(job, champion, last)
     after = champion.judged_until if champion else None
     span = comparison_span(examples, job.model.gate, job.model.holdout, after, needed)
@@ -230,6 +235,17 @@ def _snapshot(job: Job, compacted: bool) -> tuple[Snapshot, list[Any]] | None:
     return snapshot, objects
 
 
+def read_again(job: Job, snapshot: Snapshot) -> Reading:
+    """The rows of a snapshot that was read before. Raises StoreError."""
+    window = {"start": snapshot.window_start, "end": snapshot.window_end}
+    wanted = {"source": snapshot.source, "country": snapshot.country, "last_seq": snapshot.last_seq, **window}
+    try:
+        return _read(job, snapshot, fetch(job.database, "objects_of", **wanted))
+    except StoreError as error:
+        logger.warning("%s is read from the batches: %s", job.cell, error)
+        return _read(job, snapshot, fetch(job.database, "batches_of", **wanted))
+
+
 def _read(job: Job, snapshot: Snapshot, objects: list[Any]) -> Reading:
     known_until, end = snapshot.known_until, snapshot.window_end
     rows = _revisions(job, snapshot, objects, known_until)
@@ -285,17 +301,31 @@ def _why_not_due(job: Job, last: Any, examples: pd.DataFrame, span: Span, needed
 
 def version_id(job: Job, material: Material) -> str:
     """The hash of all that a version is made of: the same inputs are the same version."""
-    inputs = [
-        *job.cell,
-        material.snapshot.id,
-        material.recipe.hash,
-        job.model.metric,
-        job.model.seed,
-        material.span.start.isoformat(),
-        material.as_of.isoformat(),
-        job.model.refit,
-        environment(),
-    ]
+    return version_of(
+        job.cell,
+        snapshot=material.snapshot.id,
+        recipe=material.recipe.hash,
+        metric=job.model.metric,
+        seed=job.model.seed,
+        start=material.span.start,
+        as_of=material.as_of,
+        refit=job.model.refit,
+    )
+
+
+def version_of(
+    cell: Cell,
+    *,
+    snapshot: str,
+    recipe: str,
+    metric: str,
+    seed: int,
+    start: datetime,
+    as_of: datetime,
+    refit: bool,
+) -> str:
+    """The id of what is made of these inputs in this environment."""
+    inputs = [*cell, snapshot, recipe, metric, seed, start.isoformat(), as_of.isoformat(), refit, environment()]
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 

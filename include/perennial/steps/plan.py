@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any
 
 from perennial.catalog import Catalog, FleetSpecs
@@ -12,7 +13,7 @@ from perennial.cell import Cell
 from perennial.errors import AlreadyDecided, RequestError
 from perennial.resources import Resources
 from perennial.shell.database import Connection, Json, connect, fetch, fetch_one, run, transaction
-from perennial.shell.registry import reading_differently
+from perennial.shell.registry import bound_elsewhere, reading_differently
 
 logger = logging.getLogger(__name__)
 
@@ -196,7 +197,8 @@ def _planned(
     past = {Cell(row.model, row.country): row for row in fetch(database, "past_of", models=models, countries=countries)}
     ledgers = {(source, row.country): row for source in specs.sources for row in fetch(database, "decided_rows", source=source)}
     before = fetch_one(database, "newest_run", fleet=specs.fleet.name)
-    anew, planned, left_out = reading_differently(database, wanted), [], {}
+    anew = reading_differently(database, wanted) | _to_carry_over(database, wanted)
+    planned, left_out = [], {}
     for cell in wanted:
         source = specs.models[cell.model].source if cell.model in specs.models else ""
         ledger, last = ledgers.get((source, cell.country)), past[cell]
@@ -209,6 +211,23 @@ def _planned(
             is_fresh = before is None or (ledger is not None and ledger.decided_at >= before.planned_at)
             planned.append(Planned(cell=cell, source=source, cost=cost, is_fresh=is_fresh))
     return planned, left_out
+
+
+def _to_carry_over(database: Connection, wanted: list[Cell]) -> set[Cell]:
+    """The cells whose champion another scikit-learn has fitted: each is due once, to be tried here, and rebuilt if need be."""
+    here = version("scikit-learn")
+    found = bound_elsewhere(database, wanted, here)
+    due = [cell for cell, row in found.items() if not row.refusal]
+    if due:
+        fitted_by = ", ".join(sorted({found[cell].fitted_by for cell in due}))
+        logger.warning(
+            "Due, for their champions were fitted by scikit-learn %s and %s is installed here: %s (%s)",
+            fitted_by,
+            here,
+            ", ".join(map(str, due)),
+            len(due),
+        )
+    return set(due)
 
 
 def _held(database: Connection, specs: FleetSpecs, wanted: list[Cell]) -> dict[Cell, str]:

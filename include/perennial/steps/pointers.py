@@ -16,6 +16,7 @@ from perennial.steps.manifests import (
     ManifestRef,
     Mark,
     Pointer,
+    Release,
     checked_pointer,
     manifest_of,
     pointer_key,
@@ -30,11 +31,24 @@ def write_pointer(resources: Resources, database: Connection, manifest: Manifest
     """Write the pointer of a release; after a look at the one it replaces, for what this registry does not know."""
     document = _stored(resources, manifest.cell)
     found = _believed(document, read_public_keys(resources.public_keys), manifest.cell)
-    put_pointer(resources, current_deployment(database, found), manifest, seq)
+    deployment = current_deployment(database, found)
+    put_pointer(resources, deployment, manifest, seq, earlier_than(database, manifest.cell, seq))
 
 
-def put_pointer(resources: Resources, deployment: Deployment, manifest: ManifestRef, seq: int) -> None:
-    """Store the signed pointer of a release."""
+def earlier_than(database: Connection, cell: Cell, seq: int) -> tuple[Release, ...]:
+    """Before a release, the last one of each other scikit-learn: what readers keep who have that."""
+    rows = fetch(database, "last_by_library", model=cell.model, country=cell.country, seq=seq)
+    return tuple(Release(seq=row.seq, manifest=manifest_of(cell, row)) for row in rows)
+
+
+def put_pointer(
+    resources: Resources,
+    deployment: Deployment,
+    manifest: ManifestRef,
+    seq: int,
+    earlier: Sequence[Release] = (),
+) -> None:
+    """Store the signed pointer of a release, with what readers keep who have another scikit-learn."""
     payload = artifacts.pointer_payload(
         cell=manifest.cell,
         deployment=deployment.id,
@@ -43,8 +57,19 @@ def put_pointer(resources: Resources, deployment: Deployment, manifest: Manifest
         version=manifest.version,
         manifest=manifest.key,
         manifest_sha256=manifest.sha256,
+        earlier=[_said(release) for release in earlier],
     )
     resources.store.put(pointer_key(manifest.cell), artifacts.sign(payload, read_private_key(resources.signing_key)))
+
+
+def _said(release: Release) -> dict[str, Any]:
+    manifest = release.manifest
+    return {
+        "seq": release.seq,
+        "version": manifest.version,
+        "manifest": manifest.key,
+        "manifest_sha256": manifest.sha256,
+    }
 
 
 def current_deployment(database: Connection, found: Pointer | None) -> Deployment:
@@ -138,10 +163,14 @@ def _repaired(resources: Resources, database: Connection, keys: Sequence[Any], c
         deployment, champion = current_deployment(database, found), champion_of(database, cell)
         if champion is None:
             return False
-        right = Pointer(mark=Mark(deployment.generation, champion.seq), manifest=manifest_of(cell, champion))
+        right = Pointer(
+            mark=Mark(deployment.generation, champion.seq),
+            manifest=manifest_of(cell, champion),
+            earlier=earlier_than(database, cell, champion.seq),
+        )
         if found == right and (not signed_by or artifacts.signer(document, keys) == signed_by):
             return number > 0
-        put_pointer(resources, deployment, right.manifest, champion.seq)
+        put_pointer(resources, deployment, right.manifest, champion.seq, right.earlier)
     raise StoreError(f"The pointer of {cell} was written {TRIES} times and still does not say what was written.")
 
 

@@ -5,14 +5,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from perennial.cell import Cell
 from perennial.core import artifacts
-from perennial.core.metrics import Floats
+from perennial.core.samples import Sample, encode_sample
 from perennial.core.training import Fit
 from perennial.errors import ArtifactError
-from perennial.recipe import fleet_package
+from perennial.recipe import Frozen, fleet_package
 from perennial.resources import Resources
 from perennial.shell.database import Connection, fetch_one, run
 from perennial.shell.keys import read_private_key, read_public_keys
@@ -24,19 +22,21 @@ from perennial.steps.verifier import Verifier
 
 logger = logging.getLogger(__name__)
 
-SAMPLE_ROWS = 50
-
 
 @dataclass(frozen=True, kw_only=True)
 class Challenger:
-    """A promoted challenger before it is stored: both fits and sample rows with what each predicts for them."""
+    """A promoted challenger before it is stored: both fits, and sample rows with what each predicts for them.
+
+    ``parameters``: the recipe's, as they are on record. ``frozen``: where its code stands, if not in today's.
+    """
 
     version: str
     recipe: str
+    parameters: Mapping[str, str]
     judged: Fit
     served: Fit
-    sample: pd.DataFrame
-    expected: dict[str, Floats]
+    sample: Sample
+    frozen: Frozen | None = None
 
 
 def store_artifact(
@@ -65,11 +65,13 @@ def store_artifact(
         version=challenger.version,
         deployment=deployment,
         files=files,
-        features=challenger.sample,
+        features=challenger.sample.features,
         recipe=challenger.recipe,
+        parameters=challenger.parameters,
         metric=model.metric,
         package=package,
         trusted=types,
+        sample=_put_sample(resources, cell, folder, challenger.sample),
     )
     return put_manifest(resources, payload)
 
@@ -78,6 +80,21 @@ def _types_of(blobs: Mapping[str, bytes]) -> list[str]:
     """The types that any of the files names, each file looked at once."""
     distinct = {id(data): data for data in blobs.values()}.values()
     return sorted({name for data in distinct for name in artifacts.needed_types(data)})
+
+
+def _put_sample(resources: Resources, cell: Cell, folder: str, sample: Sample) -> dict[str, Any] | None:
+    data = encode_sample(sample)
+    if data is None:
+        logger.warning(
+            "The features of %s cannot be stored type by type: with another scikit-learn its champion is judged as lost. "
+            "Let features() return columns of one type each.",
+            cell,
+        )
+        return None
+    digest = artifacts.sha256(data)
+    entry: dict[str, Any] = {"key": f"{folder}/{digest}.sample", "sha256": digest, "size": len(data), "spread": sample.spread}
+    resources.store.put(entry["key"], data)
+    return entry
 
 
 def _check_code_is_kept(types: Iterable[str], package: str, cell: Cell) -> None:
@@ -99,7 +116,7 @@ def put_manifest(resources: Resources, payload: dict[str, Any]) -> tuple[Manifes
     key = f"artifacts/{cell.model}/{cell.country}/{version}/{digest}.manifest"
     resources.store.put(key, document)
     manifest = ManifestRef(cell=cell, version=version, key=key, sha256=digest, deployment=payload["deployment"])
-    return manifest, len(document) + sum(entry["size"] for entry in payload["files"].values())
+    return manifest, len(document) + sum(entry["size"] for entry in artifacts.entries_of(payload))
 
 
 def commit_artifact(
@@ -133,7 +150,8 @@ def commit_artifact(
 
 
 def _verify(verifier: Verifier, manifest: ManifestRef, model: Model, challenger: Challenger) -> None:
-    verifier.verify(manifest, model.trusted, model.metric, challenger.sample, challenger.expected)
+    sample = challenger.sample
+    verifier.verify(manifest, model.trusted, model.metric, sample.features, dict(sample.expected), challenger.frozen)
 
 
 def _failure(

@@ -1,8 +1,8 @@
 """Succession: what becomes of a cell whose champion is lost, that is whose artifact is missing or altered.
 
-A champion that is there and cannot be loaded, for its key is not trusted, a type is not named or a
-library is another one, is not lost: that is mended where the reader is deployed, and its cell fails
-and says so.
+A champion that is there and cannot be loaded, for its key is not trusted or a type is not named, is
+not lost: that is mended where the reader is deployed, and its cell fails and says so. Nor is one that
+another scikit-learn has fitted: a run carries it over (rebuild.py).
 """
 
 import logging
@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import sklearn
 
 from perennial.catalog import Catalog
 from perennial.cell import Cell
@@ -26,10 +28,11 @@ from perennial.recipe import code_of, frozen_of
 from perennial.resources import Resources
 from perennial.shell.database import Connection, connect, fetch, fetch_one
 from perennial.shell.keys import read_public_keys
-from perennial.shell.registry import champion_of, fall_back, note_found, note_lost
+from perennial.shell.registry import bound_elsewhere, champion_of, fall_back, note_found, note_lost
 from perennial.spec import Model
 from perennial.steps.manifests import check_whole, load_fits, manifest_of
 from perennial.steps.pointers import write_pointer
+from perennial.steps.rebuild import is_bound_elsewhere
 from perennial.steps.tell import tell_of_losses
 from perennial.steps.verifier import Verifier
 
@@ -87,8 +90,8 @@ def succeed(
 def _serves(resources: Resources, model: Model, cell: Cell, former: Any) -> bool:
     """Whether a former version can be read and compared with: its artifact and its recipe's code are there."""
     try:
-        code_of(model, former.recipe)
-        keys, frozen = read_public_keys(resources.public_keys), frozen_of(model, former.recipe)
+        code_of(model, former.recipe, former.parameters)
+        keys, frozen = read_public_keys(resources.public_keys), frozen_of(model, former.recipe, former.parameters)
         load_fits(resources.store, keys, manifest_of(cell, former), model.trusted, frozen)
     except (ArtifactError, StoreError, RecipeMissing) as error:
         logger.warning("%s: version %s cannot take over: %s", cell, former.version[:12], error)
@@ -135,7 +138,9 @@ def _loss(look: Look, model: Model, cell: Cell) -> Loss | None:
     manifest = manifest_of(cell, champion)
     try:
         check_whole(look.resources.store, look.keys, manifest)
-        look.verifier.load(manifest, model.trusted, frozen_of(model, champion.recipe))
+        if is_bound_elsewhere(champion):
+            return _bound_elsewhere(look, cell, champion)
+        look.verifier.load(manifest, model.trusted, frozen_of(model, champion.recipe, champion.parameters))
     except LOST as error:
         return _succeeded(look, model, cell, champion, error)
     except (ArtifactError, RecipeMissing) as error:
@@ -145,6 +150,20 @@ def _loss(look: Look, model: Model, cell: Cell) -> Loss | None:
             is_served=False,
         )
     note_found(look.database, cell, champion.seq)
+    return None
+
+
+def _bound_elsewhere(look: Look, cell: Cell, champion: Any) -> Loss | None:
+    """Why a champion of another scikit-learn is not rebuilt, if that is so; the next run carries others over."""
+    found = bound_elsewhere(look.database, [cell], sklearn.__version__).get(cell)
+    if found is not None and found.refusal:
+        return Loss(cell=cell, what=found.refusal, is_served=False, is_there=True)
+    logger.warning(
+        "The champion of %s was fitted by scikit-learn %s: the next run carries it over to %s.",
+        cell,
+        champion.fitted_by,
+        sklearn.__version__,
+    )
     return None
 
 

@@ -38,6 +38,7 @@ class Task:
     metric: str = ""
     sample: pd.DataFrame | None = None
     frozen: Frozen | None = None
+    is_trial: bool = False
 
 
 class Verifier:
@@ -70,15 +71,31 @@ class Verifier:
         metric: str,
         sample: pd.DataFrame,
         expected: dict[str, Floats],
+        frozen: Frozen | None = None,
     ) -> None:
         """Raise ArtifactError unless the process reads the same predictions out of the store."""
-        answer = self._ask(Task(manifest=manifest, trusted=trusted, metric=metric, sample=sample))
+        answer = self._ask(Task(manifest=manifest, trusted=trusted, metric=metric, sample=sample, frozen=frozen))
         cell = manifest.cell
         if isinstance(answer, str):
             raise ArtifactError(f"The stored artifact of {cell} failed its verification: {answer}")
         for which, predicted in answer.items():
             if not np.allclose(predicted, expected[which], rtol=TOLERANCE, atol=TOLERANCE, equal_nan=False):
                 raise ArtifactError(f"The stored {which} fit of {cell} does not predict what the fit in memory predicts.")
+
+    def predictions(
+        self,
+        manifest: ManifestRef,
+        trusted: tuple[str, ...],
+        metric: str,
+        features: pd.DataFrame,
+        frozen: Frozen | None = None,
+    ) -> dict[str, Floats]:
+        """What both fits of a version predict here, whichever scikit-learn has fitted them. Raises ArtifactError."""
+        task = Task(manifest=manifest, trusted=trusted, metric=metric, sample=features, frozen=frozen, is_trial=True)
+        answer = self._ask(task)
+        if isinstance(answer, str):
+            raise ArtifactError(answer)
+        return answer
 
     def load(self, manifest: ManifestRef, trusted: tuple[str, ...], frozen: Frozen | None = None) -> None:
         """Raise ArtifactError unless the process can load both fits."""
@@ -123,7 +140,7 @@ def _serve(pipe: Pipe, theirs: Pipe, resources: Resources) -> None:
 def _answer(resources: Resources, task: Task) -> dict[str, Floats] | str:
     try:
         keys = read_public_keys(resources.public_keys)
-        fits = load_fits(resources.store, keys, task.manifest, task.trusted, task.frozen)
+        fits = load_fits(resources.store, keys, task.manifest, task.trusted, task.frozen, task.is_trial)
         if task.sample is None:
             return {}
         metric, name = METRICS[task.metric], str(task.manifest.cell)

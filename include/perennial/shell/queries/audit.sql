@@ -66,7 +66,7 @@ FROM attempts AS a
 WHERE NOT EXISTS (SELECT FROM outcomes AS o WHERE (o.run_id, o.model, o.country) = (a.run_id, a.model, a.country));
 
 -- audit_artifacts: every version with an artifact, and whether it is the last release of its cell
-SELECT v.id, v.id AS version, v.model, v.country, v.recipe, a.artifact_key, a.sha256, a.size,
+SELECT v.id, v.id AS version, v.model, v.country, v.recipe, v.parameters, a.artifact_key, a.sha256, a.size,
        (SELECT deployment::text FROM generations ORDER BY number DESC LIMIT 1) AS deployment, EXISTS (
            SELECT FROM releases AS r
            WHERE (r.model, r.country, r.to_version) = (v.model, v.country, v.id) AND NOT EXISTS (
@@ -95,9 +95,15 @@ FROM releases AS r WHERE r.kind <> 'publish' AND coalesce(r.person, '') = ''
 UNION ALL
 SELECT r.model || '/' || r.country, concat('release ', r.seq, ', a ', r.kind, ', is of a version that was not in force before')
 FROM releases AS r
-WHERE r.kind <> 'publish' AND NOT EXISTS (
+WHERE r.kind NOT IN ('publish', 'rebuild') AND NOT EXISTS (
     SELECT FROM releases AS earlier
     WHERE (earlier.model, earlier.country, earlier.to_version) = (r.model, r.country, r.to_version) AND earlier.seq < r.seq)
+UNION ALL
+SELECT r.model || '/' || r.country, concat('release ', r.seq, ', a rebuild, is not the champion before it, fitted by another scikit-learn')
+FROM releases AS r JOIN versions AS v ON v.id = r.to_version JOIN versions AS f ON f.id = r.from_version
+WHERE r.kind = 'rebuild'
+  AND ((v.recipe, v.snapshot, v.seed, v.judged_until) IS DISTINCT FROM (f.recipe, f.snapshot, f.seed, f.judged_until)
+       OR v.environment ->> 'scikit-learn' IS NOT DISTINCT FROM f.environment ->> 'scikit-learn')
 UNION ALL
 SELECT v.model || '/' || v.country, concat('verdict ', v.id, ' was judged against release ', v.against_seq, ', which is gone')
 FROM verdicts AS v
@@ -245,14 +251,14 @@ SELECT r.model || '/' || r.country, concat('release ', r.seq, ' is of a version 
                                            ', which was retracted before')
 FROM releases AS r JOIN versions AS v ON v.id = r.to_version JOIN snapshots AS s ON s.id = v.snapshot
 JOIN batches AS b ON (b.source, b.country) = (s.source, s.country) AND b.seq <= s.last_seq AND b.seq <> ALL (s.excluded)
-WHERE r.kind = 'publish' AND b.state = 'retracted' AND b.decided_at < r.released_at
+WHERE r.kind IN ('publish', 'rebuild') AND b.state = 'retracted' AND b.decided_at < r.released_at
 UNION ALL
 SELECT v.model || '/' || v.country, concat('version ', left(v.id, 12), ' was trained on rows of ', s.country)
 FROM versions AS v JOIN snapshots AS s ON s.id = v.snapshot WHERE s.country <> v.country;
 
 -- audit_repetitions: rule 8: nothing was released, trained or asked twice
 SELECT model || '/' || country AS place, concat('run ', run_id, ' released it ', count(*), ' times') AS what
-FROM releases WHERE kind = 'publish' AND run_id IS NOT NULL GROUP BY model, country, run_id HAVING count(*) > 1
+FROM releases WHERE kind IN ('publish', 'rebuild') AND run_id IS NOT NULL GROUP BY model, country, run_id HAVING count(*) > 1
 UNION ALL
 SELECT place, concat('release ', seq, ' is of the version that was in force already')
 FROM (SELECT model || '/' || country AS place, seq, to_version,
@@ -285,10 +291,10 @@ SELECT r.model || '/' || r.country, concat('release ', r.seq, ' of run ', r.run_
                                            coalesce(o.state, 'missing'))
 FROM releases AS r JOIN runs ON runs.id = r.run_id
 LEFT JOIN outcomes AS o ON (o.run_id, o.model, o.country) = (r.run_id, r.model, r.country)
-WHERE r.kind = 'publish' AND runs.finished_at IS NOT NULL AND (o.state IS DISTINCT FROM 'published' OR o.release_seq <> r.seq)
+WHERE r.kind IN ('publish', 'rebuild') AND runs.finished_at IS NOT NULL AND (o.state IS DISTINCT FROM 'published' OR o.release_seq <> r.seq)
 UNION ALL
 SELECT r.model || '/' || r.country, concat('release ', r.seq, ' is of run ', r.run_id, ', which was never planned')
-FROM releases AS r WHERE r.kind = 'publish' AND NOT EXISTS (SELECT FROM runs WHERE id = r.run_id)
+FROM releases AS r WHERE r.kind IN ('publish', 'rebuild') AND NOT EXISTS (SELECT FROM runs WHERE id = r.run_id)
 UNION ALL
 SELECT id, concat('the run was planned at ', planned_at, ' and is open: no report of fleet ', fleet, ' has closed it')
 FROM runs WHERE finished_at IS NULL AND planned_at < now() - interval '2 days' AND NOT (requested ->> 'dry_run')::boolean;

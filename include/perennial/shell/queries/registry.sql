@@ -1,5 +1,7 @@
 -- champion_of: the last release of a cell
-SELECT r.seq, r.to_version AS version, v.recipe, v.judged_until, a.artifact_key, a.sha256, v.snapshot, r.released_at,
+SELECT r.seq, r.to_version AS version, v.recipe, v.parameters, v.judged_until, a.artifact_key, a.sha256, v.snapshot,
+       r.released_at, r.fitted_by,
+       ARRAY(SELECT m.read_by FROM manifests AS m WHERE m.version = v.id AND m.read_by IS NOT NULL) AS read_by,
        (SELECT deployment::text FROM generations ORDER BY number DESC LIMIT 1) AS deployment
 FROM releases AS r JOIN versions AS v ON v.id = r.to_version LEFT JOIN artifacts AS a ON a.version = v.id
 WHERE r.model = %(model)s AND r.country = %(country)s ORDER BY r.seq DESC LIMIT 1;
@@ -35,8 +37,8 @@ SELECT version, artifact_key, sha256, size,
 FROM artifacts WHERE version = %(id)s;
 
 -- add_manifest: a further manifest of a version, in force from now on, if the one it follows still is
-INSERT INTO manifests (version, number, kind, artifact_key, sha256, size)
-SELECT version, number + 1, %(kind)s, %(artifact_key)s, %(sha256)s, %(size)s
+INSERT INTO manifests (version, number, kind, artifact_key, sha256, size, read_by)
+SELECT version, number + 1, %(kind)s, %(artifact_key)s, %(sha256)s, %(size)s, %(read_by)s
 FROM artifacts WHERE version = %(id)s AND sha256 = %(follows)s
 ON CONFLICT DO NOTHING;
 
@@ -80,13 +82,13 @@ SELECT %(model)s, %(country)s, %(against_seq)s + 1, %(from_version)s, %(to_versi
 FROM durable;
 
 -- former_champions: a cell's versions before the champion, the last first; not those that were taken back or lost
-SELECT r.seq, r.to_version AS version, v.recipe, a.artifact_key, a.sha256,
+SELECT r.seq, r.to_version AS version, v.recipe, v.parameters, a.artifact_key, a.sha256,
        (SELECT deployment::text FROM generations ORDER BY number DESC LIMIT 1) AS deployment
 FROM releases AS r JOIN versions AS v ON v.id = r.to_version JOIN artifacts AS a ON a.version = v.id
 WHERE r.model = %(model)s AND r.country = %(country)s AND r.seq < %(seq)s AND r.to_version <> %(version)s
   AND NOT EXISTS (SELECT FROM releases AS back
                   WHERE back.model = r.model AND back.country = r.country AND back.from_version = r.to_version
-                    AND back.kind <> 'publish')
+                    AND back.kind NOT IN ('publish', 'rebuild'))
 ORDER BY r.seq DESC LIMIT 10;
 
 -- fall_back: a former champion takes over from one that was lost; on disk before any pointer names it
@@ -94,6 +96,65 @@ WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true
 INSERT INTO releases (model, country, seq, from_version, to_version, kind, person, reason)
 SELECT %(model)s, %(country)s, %(against_seq)s + 1, %(from_version)s, %(to_version)s, 'fallback', 'perennial', %(reason)s
 FROM durable;
+
+-- last_by_library: before a release, the last one of a cell that each other scikit-learn fitted and nobody took back
+WITH RECURSIVE libraries AS (
+    SELECT (SELECT min(r.fitted_by) FROM releases AS r
+            WHERE r.model = %(model)s AND r.country = %(country)s) AS fitted_by
+    UNION ALL
+    SELECT (SELECT min(r.fitted_by) FROM releases AS r
+            WHERE r.model = %(model)s AND r.country = %(country)s AND r.fitted_by > l.fitted_by)
+    FROM libraries AS l WHERE l.fitted_by IS NOT NULL)
+SELECT last.seq, last.to_version AS version, a.artifact_key, a.sha256,
+       (SELECT deployment::text FROM generations ORDER BY number DESC LIMIT 1) AS deployment
+FROM libraries AS l CROSS JOIN LATERAL (
+    SELECT r.seq, r.to_version FROM releases AS r
+    WHERE r.model = %(model)s AND r.country = %(country)s AND r.fitted_by = l.fitted_by AND r.seq <= %(seq)s
+      AND NOT EXISTS (SELECT FROM releases AS back
+                      WHERE back.model = r.model AND back.country = r.country AND back.seq = r.seq + 1
+                        AND back.kind IN ('rollback', 'undo', 'fallback'))
+    ORDER BY r.seq DESC LIMIT 1) AS last
+JOIN artifacts AS a ON a.version = last.to_version
+WHERE last.seq < %(seq)s ORDER BY last.seq DESC LIMIT 5;
+
+-- bound_elsewhere: of some cells, those whose champion another scikit-learn fitted that is not shown to be read by this one
+SELECT c.model, c.country, last.seq, last.fitted_by, refused.reason AS refusal
+FROM unnest(%(models)s::text[], %(countries)s::text[]) AS c (model, country)
+CROSS JOIN LATERAL (
+    SELECT r.seq, r.to_version, r.fitted_by FROM releases AS r
+    WHERE r.model = c.model AND r.country = c.country ORDER BY r.seq DESC LIMIT 1) AS last
+LEFT JOIN rebuilds_refused AS refused
+    ON refused.model = c.model AND refused.country = c.country AND refused.seq = last.seq
+       AND refused.scikit_learn = %(scikit_learn)s
+WHERE last.fitted_by <> %(scikit_learn)s
+  AND NOT EXISTS (SELECT FROM manifests AS m WHERE m.version = last.to_version AND m.read_by = %(scikit_learn)s)
+ORDER BY c.model, c.country;
+
+-- inputs_of: what a version was made of, and whether its batches are read as they were
+SELECT v.seed, v.judged_until, v.served_until, (v.metrics ->> 'train_rows')::integer AS train_rows,
+       coalesce((v.metrics ->> 'span_start')::timestamptz,
+                (SELECT w.window_start FROM verdicts AS w WHERE w.challenger = v.id LIMIT 1)) AS span_start,
+       s.source, s.country, s.last_seq, s.excluded, s.window_start, s.window_end, s.known_until,
+       unread_of(s.source, s.country, 1, s.last_seq) = s.excluded AS is_read_alike
+FROM versions AS v JOIN snapshots AS s ON s.id = v.snapshot WHERE v.id = %(id)s;
+
+-- rebuild: the champion, fitted again by another scikit-learn, takes its place; on disk before any pointer names it
+WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true))
+INSERT INTO releases (model, country, seq, from_version, to_version, kind, person, reason, run_id)
+SELECT %(model)s, %(country)s, %(against_seq)s + 1, %(from_version)s, %(to_version)s, 'rebuild', 'perennial', %(reason)s,
+       %(run_id)s
+FROM durable;
+
+-- add_rebuilt_version: a version's recipe, rows and seed in another environment; the first row of an id wins
+INSERT INTO versions (id, model, country, snapshot, recipe, parameters, seed, environment, metrics, judged_until)
+SELECT %(id)s, model, country, snapshot, recipe, parameters, seed, %(environment)s, %(metrics)s, judged_until
+FROM versions WHERE id = %(former)s
+ON CONFLICT DO NOTHING;
+
+-- refuse_rebuild: why a champion is not rebuilt for a scikit-learn; the last reason counts
+INSERT INTO rebuilds_refused (model, country, seq, scikit_learn, reason)
+VALUES (%(model)s, %(country)s, %(seq)s, %(scikit_learn)s, %(reason)s)
+ON CONFLICT (model, country, seq, scikit_learn) DO UPDATE SET reason = excluded.reason, noticed_at = now();
 
 -- add_lost_champion: a champion whose artifact is missing or altered
 INSERT INTO lost_champions (model, country, seq, reason) VALUES (%(model)s, %(country)s, %(seq)s, %(reason)s)

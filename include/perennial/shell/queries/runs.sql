@@ -144,9 +144,12 @@ UPDATE runs SET finished_at = coalesce(finished_at, now()) WHERE id = %(id)s;
 
 -- outcomes_of: every planned cell of a run, the champion it met, and what decided it
 SELECT o.model, o.country, o.state, o.reason, o.held, o.seconds, o.version, o.release_seq, v.decision, v.gates, v.against_seq,
-       v.rows, champion.seq AS champion_seq, champion.to_version AS champion, (v.scores ->> 'gain')::float AS gain
+       v.rows, champion.seq AS champion_seq, champion.to_version AS champion, (v.scores ->> 'gain')::float AS gain,
+       released.kind
 FROM outcomes AS o
 LEFT JOIN verdicts AS v ON v.id = o.verdict
+LEFT JOIN releases AS released
+    ON released.model = o.model AND released.country = o.country AND released.seq = o.release_seq
 LEFT JOIN LATERAL (
     SELECT r.seq, r.to_version FROM releases AS r
     WHERE r.model = o.model AND r.country = o.country AND r.seq IS DISTINCT FROM o.release_seq
