@@ -35,6 +35,7 @@ CATCH_ALL = {
     "steps/validate.py:_validate_turn": "a batch that cannot be read counts as failed, and the others go on",
     "steps/validate.py:_decide_all": "a suite that cannot be built counts as failed",
     "steps/cell.py:_predicted": "whatever a champion's own code raises, it cannot predict: the challenger is judged alone",
+    "steps/source_report.py:report": "whatever happens to a message, a run's result is its own",
     "steps/tell.py:tell": "whatever happens to a message, a run's result is its own",
     "steps/tell.py:tell_of_losses": "whatever happens to a message, a run's result is its own",
     "steps/train.py:_isolated": "the one place where a cell's error is kept from the others",

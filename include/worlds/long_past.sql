@@ -127,7 +127,7 @@ SELECT %(source)s || ' accepted', country || '/' || run, moment FROM past_runs, 
 UNION ALL
 SELECT %(fleet)s || ' released', model || '/' || country || '/' || seq, moment + interval '10 minutes' FROM past WHERE fate = 0;
 
-INSERT INTO messages (run_id, fleet, owner, tier, subject, body, state, reached, attempts, created_at, sent_at)
+INSERT INTO messages (run_id, scope, owner, tier, subject, body, state, reached, attempts, created_at, sent_at)
 SELECT id, %(fleet)s, 'keepers', 2, 'published', 'published', 'sent', '{mail}', 1, moment, moment FROM past_runs;
 
 INSERT INTO blockers (model, country, kind, person, reason, created_at, lifted_by, lifted_at)
