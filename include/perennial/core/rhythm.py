@@ -31,9 +31,9 @@ class Rhythm:
         * Of a source that is younger than four weeks little is known: it may be one of a week, and
           before it is a week old one of a month.
         * A slow one, of half a week and more: the longest of its last twelve pauses.
-        * Any other: the longest that it had at these hours of the week, from three hours before the
-          last landing up to now, in the last eight weeks. So nights and weekends are expected where
-          they were silent before, and nowhere else.
+        * Any other: the longest that it had at these hours of the week, in the last eight weeks: of
+          each pause what lies after three hours before the last landing, if it began before now. So
+          nights and weekends are expected where they were silent before, and nowhere else.
         """
         recent = [ended - began for began, ended in self.pauses[-RECENT:]]
         if self.last - self.first < YOUNG:
@@ -59,8 +59,9 @@ class Rhythm:
         end = start + (now - self.last)
         if start < self.first:
             return SHORTEST
-        overlapping = [ended - began for began, ended in self.pauses if began < end and ended > start - TOLERANCE]
-        return max([SHORTEST, *overlapping])
+        early = start - TOLERANCE
+        lengths = [ended - max(began, early) for began, ended in self.pauses if began < end and ended > early]
+        return max([SHORTEST, *lengths])
 
 
 def _middle(lengths: Sequence[timedelta]) -> timedelta:
