@@ -34,6 +34,7 @@ CATCH_ALL = {
     "steps/validate.py:_judge": "a suite that crashes counts as failed, for the batches it crashes on",
     "steps/validate.py:_validate_turn": "a batch that cannot be read counts as failed, and the others go on",
     "steps/validate.py:_decide_all": "a suite that cannot be built counts as failed",
+    "steps/material.py:_examples_of_champion": "whatever a champion's own recipe raises, the cell fails with whose code it is",
     "steps/cell.py:_predicted": "whatever a champion's own code raises, it cannot predict: the challenger is judged alone",
     "steps/source_report.py:report": "whatever happens to a message, a run's result is its own",
     "steps/tell.py:tell": "whatever happens to a message, a run's result is its own",

@@ -1,5 +1,6 @@
 """How long a source may be silent, by its own past."""
 
+import itertools
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,7 +14,7 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 def rhythm_of(landings):
     """What is known of a source that has landed at these moments."""
     landings = sorted(landings)
-    gaps = zip(landings, landings[1:], strict=False)
+    gaps = itertools.pairwise(landings)
     pauses = [(began, ended) for began, ended in gaps if ended - began >= SHORTEST]
     return Rhythm(first=landings[0], last=landings[-1], pauses=pauses)
 

@@ -24,7 +24,11 @@ TO_DO_LOST = (
     "judged as a first model "
     "is. The audit lists all that is missing or altered."
 )
-LOOK_AT_HELD = "Held batches wait for a person: trigger quarantine_<source>, look, and decide."
+LOOK_AT_HELD = (
+    "Held batches wait for a person, and the owner of their source is notified, too. Named above are source/country and "
+    "number: trigger quarantine_<source> with action look, that country and batch, then with accept, validate again or "
+    "extract again."
+)
 NO_PLAN = "The plan task failed, so nothing was trained; champions stay in force. See its log, then trigger retrain_{fleet}."
 MOST_CELLS = 20
 MOST_CAUSES = 10
