@@ -143,7 +143,6 @@ def test_the_owner_of_a_source_is_told_of_a_failed_ingest_once_and_once_that_it_
     assert subject == "[sightings] ingest failed"
     assert "- land: SourceMismatch: Source sightings is not as" in text
     assert "https://airflow.example.com/dags/ingest_sightings/runs/manual__" in text
-    assert "https://airflow.example.com/perennial/data-docs/sightings/index.html" in text
     assert "IngestFailed: land: SourceMismatch: Source sightings is not as" in capsys.readouterr().out
     world.execute(world.zoo, "ALTER TABLE elsewhere RENAME TO sightings")
     world.see("Britain", range(3))
@@ -194,6 +193,7 @@ def test_a_failed_validation_is_told_with_its_own_sentence(world, maildir):
 
 def test_a_held_batch_is_told_and_its_acceptance_by_the_quarantines_own_report(world, maildir):
     rangers(world)
+    world.patch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com")
     flood = replace(world.catalog.source("sightings"), country_checks={"GB": Checks(volume=Limit(2.0, 2.5))})
     world.catalog = replace(world.catalog, sources={"sightings": flood})
     world.see("Britain", range(60))
@@ -203,9 +203,10 @@ def test_a_held_batch_is_told_and_its_acceptance_by_the_quarantines_own_report(w
     ((subject, text),) = letters(maildir)
     assert subject == "[sightings] 1 batch held"
     assert "action look, country GB, batch 2" in " ".join(text.split())
+    assert "https://airflow.example.com/perennial/data-docs/sightings/index.html" in text
     assert world.decide("accept", "GB", 2, "the zoo has grown")[1]["report"] == "success"
     ((_, text),) = [letter for letter in letters(maildir) if "over" in letter[0]]
-    assert "GB 2 is accepted by dag_test (accept: the zoo has grown)" in " ".join(text.split())
+    assert "country GB, batch 2, is accepted by dag_test (accept: the zoo has grown)" in " ".join(text.split())
 
 
 def test_within_the_failure_limit_a_failing_cell_leaves_the_run_green(two_countries):

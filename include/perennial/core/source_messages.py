@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 
 from perennial.core.causes import (
     BATCH_HELD,
@@ -22,7 +23,11 @@ from perennial.core.messages import MOST_CAUSES, Message, bullets, counted, shor
 from perennial.spec import UNKNOWN_COUNTRY, FileSource, Source
 
 SHOWN = 5
+MOST_REMINDED = 120  # characters of what is over
+REPAIR_ROWS = "extract again, once they were repaired in the table without a new"
+REPAIR_FILE = "or write the corrected file again under its name"
 OF_BATCHES = (BATCH_HELD, NOT_VALIDATED)
+WITH_PAGES = (*OF_BATCHES, REJECTED)
 TITLES = {
     INGEST_FAILED: "Ingest failed",
     HELD_BACK: "Rows are held back",
@@ -85,21 +90,20 @@ class SourceRun:
 
 def message_of_causes(source: Source, run: SourceRun, causes: Sequence[Cause]) -> Message:
     """The one message that notifies a source's owner of all that a run has found begun or ended."""
-    new = sorted((cause for cause in causes if cause.is_new), key=_rank)
-    over = sorted((cause for cause in causes if not cause.is_new), key=_rank)
-    parts = [bullets(TITLES[kind], _lines(alike_)) for kind, alike_ in _by_kind(new).items()]
-    if over:
-        parts.append(bullets("It is over", [_ended(cause) for cause in over]))
-    to_do = _to_do(source, [cause for cause in new if cause.ended_at is None])
-    parts.append(bullets("What to do", to_do) if to_do else "There is nothing to do.")
-    if run.docs:
-        parts.append(f"Data Docs of the batches:\n{run.docs}")
-    parts.append(f"Run {run.run_id}:\n{run.url or 'Airflow has its page.'}")
-    headline = ", ".join(_headlines(new) or _headlines_of_ends(over))
+    worst_first = sorted(causes, key=lambda cause: WORST_FIRST.index(cause.kind))
+    new = [cause for cause in worst_first if cause.is_new]
+    over = [cause for cause in worst_first if not cause.is_new]
+    headlines = _headlines(new) or [f"over: {headline}" for headline in _headlines(over)]
+    parts = [
+        *(bullets(TITLES[kind], _lines(same)) for kind, same in _by_kind(new).items()),
+        *([bullets("It is over", [_ended(cause) for cause in over])] if over else []),
+        _what_to_do(source, new),
+        *_where_to_look(run, causes),
+    ]
     return Message(
         owner=source.owner.name,
         tier=source.owner.tier,
-        subject=f"[{source.name}] {headline}",
+        subject=f"[{source.name}] {', '.join(headlines)}",
         body="\n\n".join(parts) + "\n",
     )
 
@@ -110,10 +114,6 @@ def said(cause: Cause) -> str:
     if cause.is_new and cause.ended_at:
         reason = f"{reason} It is over: {short(cause.ending)}"
     return f"{_names(cause)}: {reason}" if cause.items else reason
-
-
-def _rank(cause: Cause) -> int:
-    return WORST_FIRST.index(cause.kind)
 
 
 def _by_kind(causes: Sequence[Cause]) -> dict[str, list[Cause]]:
@@ -158,26 +158,48 @@ def _batch(item: tuple[str, int]) -> str:
 
 
 def _ended(cause: Cause) -> str:
-    what = f"{_names(cause)}: " if cause.items else ""
-    since = f"since {cause.began_at:%Y-%m-%d %H:%M} UTC"
-    return f"{what}{short(cause.ending)} ({TITLES[cause.kind].lower()} {since})"
+    """How it ended, and what it was."""
+    was = shorten(cause.reason, MOST_REMINDED, placeholder=" …")
+    return f"{short(cause.ending)} (Since {cause.began_at:%Y-%m-%d %H:%M} UTC: {short(was)})"
 
 
-def _to_do(source: Source, causes: Sequence[Cause]) -> list[str]:
+def _what_to_do(source: Source, new: Sequence[Cause]) -> str:
     """What to do about each kind, with what to enter in the form for the first batch of it."""
-    repair = f"extract again, once they were repaired in the table without a new {source.changed_at}"
-    come_in = f"with a new {source.changed_at}"
-    if isinstance(source, FileSource):
-        repair, come_in = "or write the corrected file again under its name", "with their file"
-    facts = {"repair": repair, "come_in": come_in, "source": source.name, "where": source.where}
     found: dict[str, str] = {}
-    for cause in causes:
-        batch = _batch(cause.items[0]) if cause.items else f"country {cause.subject}"
-        is_unknown = cause.kind == BATCH_HELD and cause.items[0][0] == UNKNOWN_COUNTRY
-        text = TO_DO[UNKNOWN_COUNTRY if is_unknown else cause.kind]
-        to_do = text.format(**facts, batch=batch, changed_at=source.changed_at)
-        found.setdefault(text, to_do)
-    return list(found.values())
+    for cause in new:
+        if cause.ended_at is None:
+            text = TO_DO[_way_out(cause)]
+            batch = _first_batch([other for other in new if _way_out(other) == _way_out(cause)])
+            found.setdefault(text, text.format(**_facts(source), batch=batch))
+    return bullets("What to do", list(found.values())) if found else "There is nothing to do."
+
+
+def _way_out(cause: Cause) -> str:
+    """Rows of countries that are unknown need another way out than other held batches."""
+    is_unknown = cause.kind == BATCH_HELD and cause.items[0][0] == UNKNOWN_COUNTRY
+    return UNKNOWN_COUNTRY if is_unknown else cause.kind
+
+
+def _facts(source: Source) -> dict[str, str]:
+    changed_at = source.changed_at
+    facts = {"source": source.name, "where": source.where, "changed_at": changed_at}
+    if isinstance(source, FileSource):
+        return facts | {"repair": REPAIR_FILE, "come_in": "with their file"}
+    repair = f"{REPAIR_ROWS} {changed_at}"
+    return facts | {"repair": repair, "come_in": f"with a new {changed_at}"}
+
+
+def _first_batch(causes: Sequence[Cause]) -> str:
+    """What to enter for the first of some batches."""
+    first, number = causes[0], sum(cause.size for cause in causes)
+    entered = _batch(first.items[0]) if first.items else f"country {first.subject}"
+    return f"{entered}, and so for each of them" if number > 1 or len(causes) > 1 else entered
+
+
+def _where_to_look(run: SourceRun, causes: Sequence[Cause]) -> list[str]:
+    has_pages = run.docs and any(cause.kind in WITH_PAGES for cause in causes)
+    docs = [f"Data Docs of the batches:\n{run.docs}"] if has_pages else []
+    return [*docs, f"Run {run.run_id}:\n{run.url or 'Airflow has its page.'}"]
 
 
 def _headlines(causes: Sequence[Cause]) -> list[str]:
@@ -191,7 +213,3 @@ def _headline(kind: str, causes: Sequence[Cause]) -> str:
     if kind == BATCH_HELD:
         return f"{counted(number, 'batch', 'batches')} held"
     return f"{counted(number, 'file')} refused" if kind == FILE_REFUSED else HEADLINES[kind]
-
-
-def _headlines_of_ends(causes: Sequence[Cause]) -> list[str]:
-    return [f"over: {_headline(kind, alike_)}" for kind, alike_ in _by_kind(causes).items()]

@@ -8,6 +8,7 @@ delivered after it, at least once. So whatever is killed, the next report of the
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 
@@ -29,7 +30,6 @@ from perennial.resources import Post
 from perennial.shell.database import Connection, connect, fetch, fetch_one, run, transaction
 from perennial.spec import Source
 from perennial.steps.causes import begin, end
-from perennial.steps.decisions import short_name
 from perennial.steps.tell import Audience, deliver_waiting, write_down
 
 logger = logging.getLogger(__name__)
@@ -140,9 +140,9 @@ def _note_held(database: Connection, source: Source) -> None:
 
 def _became(batch: Any) -> str:
     """What became of a batch that was held."""
-    name = short_name(batch)
+    name = f"country {batch.country}, batch {batch.seq},"
     if batch.replaced_by:
-        return f"{name} was replaced by {batch.replaced_by} ({batch.decision} by {batch.person}: {batch.because})"
+        return f"{name} is replaced by {batch.replaced_by} ({batch.decision} by {batch.person}: {batch.because})"
     by = f" by {batch.person} ({batch.decision}: {batch.because})" if batch.decision else ""
     return f"{name} is {batch.state}{by}"
 
@@ -182,19 +182,27 @@ def _note_silence(database: Connection, source: Source, *, has_failed: bool) -> 
     if seen.last is None:
         return
     since = f"{seen.last:%Y-%m-%d %H:%M} UTC"
-    open_since = [row.began_at for row in fetch(database, "open_causes", source=source.name, kind=SILENT)]
-    if open_since and seen.last > open_since[0]:
+    if any(seen.last > began for began in _open_since(database, source, SILENT)):
         end(database, source, SILENT, f"Rows come again, since {since}.")
-    if has_failed or fetch(database, "open_causes", source=source.name, kind=HELD_BACK):
+    if has_failed or _open_since(database, source, HELD_BACK):
         return
-    pauses = [(row.began_at, row.ended_at) for row in fetch(database, "recent_pauses", source=source.name)]
-    rhythm = Rhythm(first=seen.first, last=seen.last, pauses=pauses)
+    rhythm = _rhythm(database, source, seen)
     if rhythm.is_silent(seen.now):
-        expected = rhythm.longest_expected(seen.now)
-        reason = f"None since {since}. By its past it is silent at this time for {_span(expected)} at most."
-        begin(database, source, SILENT, reason)
+        expected = _span(rhythm.longest_expected(seen.now))
+        usual = f"By its past it is silent at this time for {expected} at most."
+        begin(database, source, SILENT, f"None since {since}. {usual}")
 
 
-def _span(length: Any) -> str:
+def _open_since(database: Connection, source: Source, kind: str) -> list[datetime]:
+    return [row.began_at for row in fetch(database, "open_causes", source=source.name, kind=kind)]
+
+
+def _rhythm(database: Connection, source: Source, seen: Any) -> Rhythm:
+    rows = fetch(database, "recent_pauses", source=source.name)
+    pauses = [(row.began_at, row.ended_at) for row in rows]
+    return Rhythm(first=seen.first, last=seen.last, pauses=pauses)
+
+
+def _span(length: timedelta) -> str:
     hours = round(length.total_seconds() / 3600)
     return f"{hours} hours" if hours < 48 else f"{hours / 24:.0f} days"

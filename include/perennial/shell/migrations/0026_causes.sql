@@ -89,4 +89,5 @@ FROM (SELECT source, landed_at, lag(landed_at) OVER (PARTITION BY source ORDER B
       FROM (SELECT DISTINCT source, landed_at FROM batches WHERE replaces_seq IS NULL) AS landings) AS gaps
 WHERE landed_at - before >= interval '3 hours';
 
+CREATE INDEX batches_held_lately ON batches (source, decided_at) WHERE state = 'quarantined';
 CREATE INDEX files_refused ON files (source, seen_at) WHERE state = 'refused';

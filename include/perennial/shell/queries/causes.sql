@@ -25,9 +25,9 @@ INSERT INTO cause_items (source, kind, item, number, cause)
 SELECT %(source)s, %(kind)s, %(item)s, %(number)s, id FROM (SELECT id FROM open UNION ALL SELECT id FROM new) AS cause
 ON CONFLICT DO NOTHING;
 
--- held_without_cause: held batches that their source's owner is not notified of
+-- held_without_cause: batches that are held since a month or less and that their source's owner is not notified of
 SELECT b.country, b.seq, b.reason, b.report -> 'findings' AS findings FROM batches AS b
-WHERE b.source = %(source)s AND b.state = 'quarantined'
+WHERE b.source = %(source)s AND b.state = 'quarantined' AND b.decided_at > now() - interval '30 days'
   AND (SELECT count(*) FROM cause_items AS i
        WHERE i.source = b.source AND i.kind IN ('batch held', 'batch not validated') AND i.item = b.country
          AND i.number = b.seq) = 0
@@ -84,9 +84,12 @@ SELECT (SELECT b.landed_at FROM batches AS b
         WHERE b.source = %(source)s AND b.replaces_seq IS NULL ORDER BY b.landed_at DESC LIMIT 1) AS last,
        clock_timestamp() AS now;
 
--- recent_pauses: when a source was silent for three hours or more, oldest first: eight weeks of eight a day at most
-SELECT began_at, ended_at
-FROM (SELECT * FROM pauses WHERE source = %(source)s ORDER BY ended_at DESC LIMIT 450) AS recent ORDER BY ended_at;
+-- recent_pauses: when a source was silent for three hours or more, oldest first: of sixty days, and twelve at least
+SELECT began_at, ended_at FROM pauses
+WHERE source = %(source)s AND ended_at >= least(now() - interval '60 days', coalesce((
+          SELECT p.ended_at FROM pauses AS p
+          WHERE p.source = %(source)s ORDER BY p.ended_at DESC OFFSET 11 LIMIT 1), '-infinity'))
+ORDER BY ended_at;
 
 -- open_causes: since when something of a kind is wrong with a source
 SELECT began_at FROM causes WHERE source = %(source)s AND kind = %(kind)s AND ended_at IS NULL;
