@@ -140,7 +140,7 @@ def test_the_owner_of_a_source_is_told_of_a_failed_ingest_once_and_once_that_it_
         assert world.ingest() == ("failed", {**failed, "land": "failed", "report": "failed"})
     assert (world.tries["land"], world.tries["report"]) == (1, 1)
     ((subject, text),) = letters(maildir)
-    assert subject == "[sightings] ingest failed"
+    assert subject == "[source sightings] ingest failed"
     assert "- land: SourceMismatch: Source sightings is not as" in text
     assert "https://airflow.example.com/dags/ingest_sightings/runs/manual__" in text
     assert "IngestFailed: land: SourceMismatch: Source sightings is not as" in capsys.readouterr().out
@@ -148,8 +148,8 @@ def test_the_owner_of_a_source_is_told_of_a_failed_ingest_once_and_once_that_it_
     world.see("Britain", range(3))
     assert world.ingest()[0] == "success"
     assert sorted(subject for subject, _ in letters(maildir)) == [
-        "[sightings] ingest failed",
-        "[sightings] over: ingest failed",
+        "[source sightings] ingest failed",
+        "[source sightings] over: ingest failed",
     ]
 
 
@@ -201,7 +201,7 @@ def test_a_held_batch_is_told_and_its_acceptance_by_the_quarantines_own_report(w
     world.see("Britain", range(60, 90), per_day=60)
     assert world.ingest()[0] == "success"
     ((subject, text),) = letters(maildir)
-    assert subject == "[sightings] 1 batch held"
+    assert subject == "[source sightings] 1 batch held"
     assert "action look, country GB, batch 2" in " ".join(text.split())
     assert "https://airflow.example.com/perennial/data-docs/sightings/index.html" in text
     assert world.decide("accept", "GB", 2, "the zoo has grown")[1]["report"] == "success"

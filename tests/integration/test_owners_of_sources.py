@@ -1,6 +1,7 @@
 """Rule 11 for sources: an owner is notified once when something begins and once when it is over."""
 
 import itertools
+import threading
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -117,13 +118,13 @@ def test_a_failed_ingest_is_told_once_with_its_own_sentence_and_once_that_it_wor
     execute(zoo.shop, "ALTER TABLE sightings RENAME TO elsewhere")
     for _ in range(3):
         assert list(ingest_run(zoo)) == ["land"]
-    assert subjects(post) == ["[sightings] ingest failed"]
+    assert subjects(post) == ["[source sightings] ingest failed"]
     assert "SourceMismatch: Source sightings is not as" in last(post)
     assert 'relation "sightings" does not exist' in last(post)
     execute(zoo.shop, "ALTER TABLE elsewhere RENAME TO sightings")
     for _ in range(2):
         assert ingest_run(zoo) == {}
-    assert subjects(post)[1:] == ["[sightings] over: ingest failed"]
+    assert subjects(post)[1:] == ["[source sightings] over: ingest failed"]
     assert "- Ingest works again. (Since 20" in last(post)
 
 
@@ -159,7 +160,7 @@ def flooded(zoo):
 
 
 def test_a_held_batch_is_told_with_what_the_form_asks_for_and_which_action_to_take(flooded, post):
-    assert subjects(post) == ["[sightings] 1 batch held"]
+    assert subjects(post) == ["[source sightings] 1 batch held"]
     assert "Held:\n- country GB, batch 2: volume: 30 of 30 days are unusual" in last(post)
     assert "Trigger quarantine_sightings with action look, country GB, batch 2" in " ".join(last(post).split())
     for action in ("accept, where they are right", "validate again", "extract again"):
@@ -171,7 +172,7 @@ def test_a_held_batch_is_told_with_what_the_form_asks_for_and_which_action_to_ta
 def test_the_end_of_a_held_batch_says_what_became_of_it_and_by_whom(flooded, post):
     accept_batch(flooded.resources, "sightings", "GB", 2, "Ada", "the zoo has grown")
     assert report(flooded) == {"begun": 0, "ended": 1}
-    assert subjects(post)[1:] == ["[sightings] over: 1 batch held"]
+    assert subjects(post)[1:] == ["[source sightings] over: 1 batch held"]
     text = " ".join(last(post).split())
     assert "- country GB, batch 2, is accepted by Ada (accept: the zoo has grown). (Since 20" in text
     assert "There is nothing to do." in text
@@ -190,7 +191,7 @@ def test_batches_of_a_country_that_are_held_for_the_same_are_one_cause_for_a_day
     for _ in range(3):
         zoo.see("Atlantis", range(1))
         ingest_run(zoo)
-    assert subjects(post) == ["[sightings] 1 batch held"]
+    assert subjects(post) == ["[source sightings] 1 batch held"]
     assert "then trigger quarantine_sightings with action validate again, country ZZ, batch 1" in " ".join(last(post).split())
     zoo.sql("SET session_replication_role = replica; UPDATE causes SET began_at = began_at - interval '25 hours'")
     zoo.see("Atlantis", range(1))
@@ -216,7 +217,7 @@ def test_batches_that_could_not_be_validated_are_told_together(zoo, post):
     for country in ("Britain", "France", "Germany"):
         zoo.see(country, range(3))
     ingest_run(zoo)
-    assert subjects(post) == ["[sightings] 3 batches could not be validated"]
+    assert subjects(post) == ["[source sightings] 3 batches could not be validated"]
     text = " ".join(last(post).split())
     assert "country DE, batch 1; country FR, batch 1; country GB, batch 1: e.g. The validation could not run" in text
     assert "with action validate again, country DE, batch 1, and so for each of them." in text
@@ -228,12 +229,12 @@ def test_a_refused_file_is_told_once_and_once_that_it_was_taken(zoo, inbox, post
     drop(inbox, "bad.csv", "2,2026-01-01T00:00:00Z,Britain,1", header="id,seen_at,country,length")
     for _ in range(2):
         ingest_run(zoo)
-    assert subjects(post) == ["[sightings] 1 file refused"]
+    assert subjects(post) == ["[source sightings] 1 file refused"]
     assert "Refused:\n- bad.csv: " in last(post)
     drop(inbox, "bad.csv", "2,2026-01-01T00:00:00Z,Britain,1,2")
     for _ in range(2):
         ingest_run(zoo)
-    assert subjects(post)[1:] == ["[sightings] over: 1 file refused"]
+    assert subjects(post)[1:] == ["[source sightings] over: 1 file refused"]
     assert "- bad.csv was written again and taken. (Since 20" in last(post)
 
 
@@ -251,7 +252,7 @@ def test_many_rejected_rows_of_an_accepted_batch_are_told_until_there_are_few(zo
     edit_source(zoo, expectations=rejecting)
     for _ in range(2):
         ingest_run(zoo)
-    assert subjects(post) == ["[sightings] many rows rejected"]
+    assert subjects(post) == ["[source sightings] many rows rejected"]
     assert "- 10 of 60 rows of country GB, batch 1, are rejected." in last(post)
     zoo.see("Britain", range(3, 6))
     ingest_run(zoo)
@@ -273,12 +274,12 @@ def test_rows_that_no_landing_takes_are_told_and_when_they_are_gone(zoo, post):
     execute(zoo.shop, "UPDATE sightings SET changed_at = '2999-01-01' WHERE id = 7")
     for _ in range(2):
         ingest_run(zoo)
-    assert subjects(post) == ["[sightings] rows are never landed, rows are dated in the future"]
+    assert subjects(post) == ["[source sightings] rows are never landed, rows are dated in the future"]
     assert "- 3 rows of table sightings have no changed_at" in last(post)
     assert "the earliest 2999-01-01 00:00:00+00" in last(post)
     execute(zoo.shop, "UPDATE sightings SET changed_at = now() WHERE changed_at IS NULL OR changed_at > now()")
     ingest_run(zoo)
-    assert subjects(post)[1:] == ["[sightings] over: rows are never landed, over: rows are dated in the future"]
+    assert subjects(post)[1:] == ["[source sightings] over: rows are never landed, over: rows are dated in the future"]
 
 
 def test_an_open_transaction_that_holds_rows_back_for_long_is_told_until_it_ends(zoo, post, monkeypatch):
@@ -290,10 +291,10 @@ def test_an_open_transaction_that_holds_rows_back_for_long_is_told_until_it_ends
         monkeypatch.setattr(causes, "LONGEST_BEHIND", timedelta(0))
         for _ in range(2):
             ingest_run(zoo)
-        assert subjects(post) == ["[sightings] rows are held back"]
+        assert subjects(post) == ["[source sightings] rows are held back"]
         assert "application notebook" in last(post)
     ingest_run(zoo)
-    assert subjects(post)[1:] == ["[sightings] over: rows are held back"]
+    assert subjects(post)[1:] == ["[source sightings] over: rows are held back"]
 
 
 def test_a_clock_that_was_set_back_is_told(zoo, post):
@@ -302,7 +303,7 @@ def test_a_clock_that_was_set_back_is_told(zoo, post):
     zoo.sql("UPDATE cursors SET position = now() + interval '3 hours'")
     ingest_run(zoo)
     assert "the source's clock is 3:00:0" in last(post)
-    assert subjects(post) == ["[sightings] rows are held back"]
+    assert subjects(post) == ["[source sightings] rows are held back"]
 
 
 ARRIVED = """
@@ -328,13 +329,13 @@ def test_a_source_that_is_silent_for_longer_than_its_past_expects_is_told_once_u
     landed(zoo, *(now - number * DAY for number in range(2, 60)))
     for _ in range(2):
         report(zoo, {})
-    assert subjects(post) == ["[sightings] no rows come"]
+    assert subjects(post) == ["[source sightings] no rows come"]
     since = f"{now - 2 * DAY:%Y-%m-%d %H:%M} UTC"
     assert f"- None since {since}. By its past it is silent at this time for 24 hours at most." in last(post)
     zoo.sql(ARRIVED)
     for _ in range(2):
         report(zoo, {})
-    assert subjects(post)[1:] == ["[sightings] over: no rows come"]
+    assert subjects(post)[1:] == ["[source sightings] over: no rows come"]
     assert "- Rows come again, since 20" in last(post)
 
 
@@ -371,7 +372,7 @@ def test_several_causes_of_a_run_are_one_mail_the_worst_first(zoo, post):
     ingest.land(zoo.resources, source_of(zoo))
     validate.validate(zoo.resources, source_of(zoo))
     report(zoo, {"announce": "it is broken"})
-    assert subjects(post) == ["[sightings] ingest failed, 1 batch held"]
+    assert subjects(post) == ["[source sightings] ingest failed, 1 batch held"]
     assert last(post).index("Ingest failed:") < last(post).index("Held:") < last(post).index("What to do:")
     assert last(post).endswith("https://airflow.example.com/run\n")
 
@@ -382,7 +383,7 @@ def test_an_owner_without_an_address_reads_it_in_the_log_alone(zoo, post, caplog
     assert post.letters == []
     assert [row.state for row in zoo.sql("SELECT state FROM messages")] == ["nobody to tell"]
     assert "sightings: ingest failed: land: it is broken" in caplog.messages
-    assert "Nobody to tell: nomads has no alerts in its specs. [sightings] ingest failed" in caplog.messages
+    assert "Nobody to tell: nomads has no alerts in its specs. [source sightings] ingest failed" in caplog.messages
 
 
 def test_what_begins_and_ends_between_two_reports_is_told_once_with_its_end(flooded, post):
@@ -402,6 +403,26 @@ def connected(zoo):
     return connect(zoo.resources.database)
 
 
+def test_two_reports_side_by_side_notify_once(zoo, post, monkeypatch):
+    zoo.see("Atlantis", range(1))
+    ingest.land(zoo.resources, source_of(zoo))
+    validate.validate(zoo.resources, source_of(zoo))
+    compose, others = source_report.message_of_causes, []
+
+    def beside_another_report(*given):
+        monkeypatch.setattr(source_report, "message_of_causes", compose)
+        others.append(threading.Thread(target=report, args=(zoo, {})))
+        others[0].start()
+        others[0].join(1)
+        assert others[0].is_alive(), "it does not wait"
+        return compose(*given)
+
+    monkeypatch.setattr(source_report, "message_of_causes", beside_another_report)
+    assert report(zoo, {}) == {"begun": 1, "ended": 0}
+    others[0].join(20)
+    assert (subjects(post), len(zoo.sql("SELECT 1 FROM causes"))) == (["[source sightings] 1 batch held"], 1)
+
+
 @pytest.mark.parametrize("at", ["write_down", "deliver_waiting"])
 def test_a_report_that_is_killed_is_made_good_by_the_next_one(zoo, post, at):
     zoo.see("Atlantis", range(1))
@@ -417,7 +438,7 @@ def test_a_report_that_is_killed_is_made_good_by_the_next_one(zoo, post, at):
     assert len(on_record(zoo)[0]) == (at == "deliver_waiting")
     for _ in range(2):
         report(zoo, {})
-    assert subjects(post) == ["[sightings] 1 batch held"]
+    assert subjects(post) == ["[source sightings] 1 batch held"]
 
 
 def test_a_landing_that_is_killed_after_it_has_found_something_leaves_it_to_the_report(zoo, post):
@@ -431,7 +452,7 @@ def test_a_landing_that_is_killed_after_it_has_found_something_leaves_it_to_the_
 
     assert in_process(killed) == -9
     report(zoo, {"land": "It was killed."})
-    assert subjects(post) == ["[sightings] ingest failed, rows are dated in the future"]
+    assert subjects(post) == ["[source sightings] ingest failed, rows are dated in the future"]
 
 
 def test_mail_that_cannot_be_delivered_is_tried_again_by_the_next_report_of_the_source(zoo, post):
@@ -440,7 +461,7 @@ def test_mail_that_cannot_be_delivered_is_tried_again_by_the_next_report_of_the_
     zoo.sql("INSERT INTO messages (run_id, scope, owner, tier, subject, body) VALUES ('f/1', 'zoo', 'rangers', 2, 's', 'b')")
     post.open()
     report(zoo, {"land": "it is broken"})
-    assert subjects(post) == ["[sightings] ingest failed"]
+    assert subjects(post) == ["[source sightings] ingest failed"]
 
 
 def test_an_error_in_notifying_is_logged_and_the_run_is_what_it_is(zoo, monkeypatch, caplog):
@@ -473,4 +494,4 @@ def test_a_table_that_is_missing_is_told_though_nothing_was_ever_landed(zoo, pos
     ingest_run(zoo)
     execute(zoo.shop, TABLE)
     ingest_run(zoo)
-    assert subjects(post) == ["[sightings] ingest failed", "[sightings] over: ingest failed"]
+    assert subjects(post) == ["[source sightings] ingest failed", "[source sightings] over: ingest failed"]

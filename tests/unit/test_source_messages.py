@@ -39,7 +39,7 @@ def finding(expectation, *columns, success=False, severity="critical"):
 def test_every_kind_has_a_title_a_way_out_and_a_headline(kind):
     assert (kind in TITLES, kind in TO_DO) == (True, True)
     made = message(cause(kind, "It is so.", ("GB", 2)))
-    assert made.subject.startswith("[sightings] ")
+    assert made.subject.startswith("[source sightings] ")
     assert "{" not in made.body
     assert kind in HEADLINES or "1 " in made.subject
 
@@ -48,7 +48,7 @@ def test_the_worst_comes_first_and_the_owners_tier_is_that_of_the_spec():
     made = message(
         cause("future rows"), cause("batch held", "volume", ("GB", 2)), cause("ingest failed"), over("silent", "Rows.")
     )
-    assert made.subject == "[sightings] ingest failed, 1 batch held, rows are dated in the future"
+    assert made.subject == "[source sightings] ingest failed, 1 batch held, rows are dated in the future"
     assert (made.owner, made.tier) == ("rangers", 1)
     titles = [line[:-1] for line in made.body.splitlines() if line.endswith(":") and not line.startswith("Run")]
     assert titles == ["Ingest failed", "Held", "Rows that wait", "It is over", "What to do"]
@@ -56,7 +56,7 @@ def test_the_worst_comes_first_and_the_owners_tier_is_that_of_the_spec():
 
 def test_what_is_over_says_what_it_was_and_asks_for_nothing():
     made = message(over("batch held", "country GB, batch 2, is accepted by Ada (accept: fine).", ("GB", 2)))
-    assert made.subject == "[sightings] over: 1 batch held"
+    assert made.subject == "[source sightings] over: 1 batch held"
     assert "- country GB, batch 2, is accepted by Ada (accept: fine). (Since 2026-03-01 10:30 UTC: It was so.)" in made.body
     assert "There is nothing to do." in made.body
 
@@ -64,7 +64,7 @@ def test_what_is_over_says_what_it_was_and_asks_for_nothing():
 def test_many_reasons_are_cut_and_counted():
     causes = [cause("file refused", f"reason {chr(97 + number)}", (f"{number}.csv", 1)) for number in range(MOST_CAUSES + 3)]
     made = message(*causes)
-    assert made.subject == f"[sightings] {MOST_CAUSES + 3} files refused"
+    assert made.subject == f"[source sightings] {MOST_CAUSES + 3} files refused"
     assert made.body.count(".csv: reason") == MOST_CAUSES
     assert "and 3 other reasons" in made.body
 

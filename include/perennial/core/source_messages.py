@@ -103,7 +103,7 @@ def message_of_causes(source: Source, run: SourceRun, causes: Sequence[Cause]) -
     return Message(
         owner=source.owner.name,
         tier=source.owner.tier,
-        subject=f"[{source.name}] {', '.join(headlines)}",
+        subject=f"[source {source.name}] {', '.join(headlines)}",
         body="\n\n".join(parts) + "\n",
     )
 
