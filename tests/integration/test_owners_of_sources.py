@@ -403,7 +403,7 @@ def connected(zoo):
     return connect(zoo.resources.database)
 
 
-def test_two_reports_side_by_side_notify_once(zoo, post, monkeypatch):
+def test_two_reports_side_by_side_notify_once(zoo, post, monkeypatch, caplog):
     zoo.see("Atlantis", range(1))
     ingest.land(zoo.resources, source_of(zoo))
     validate.validate(zoo.resources, source_of(zoo))
@@ -421,6 +421,7 @@ def test_two_reports_side_by_side_notify_once(zoo, post, monkeypatch):
     assert report(zoo, {}) == {"begun": 1, "ended": 0}
     others[0].join(20)
     assert (subjects(post), len(zoo.sql("SELECT 1 FROM causes"))) == (["[source sightings] 1 batch held"], 1)
+    assert "ended early" not in caplog.text
 
 
 @pytest.mark.parametrize("at", ["write_down", "deliver_waiting"])

@@ -80,9 +80,16 @@ def test_a_source_without_nights_is_missed_at_night():
     assert silent_after(always) == 5 * HOUR
 
 
-def test_one_long_pause_of_a_busy_source_makes_it_no_slow_one():
-    always = [moment for moment in hours_of(range(7), range(24), weeks=30) if moment.day not in range(10, 15)]
-    assert silent_after(rhythm_of(always)) < 8 * DAY
+def test_a_few_long_pauses_of_a_busy_source_make_it_no_slow_one():
+    always = hours_of(range(7), range(24), weeks=30)
+    paused = [each for each in always if each > MONDAY - 63 * DAY or each.day not in range(10, 15)]
+    assert silent_after(rhythm_of(paused)) == 5 * HOUR
+
+
+def test_a_slow_source_may_be_silent_as_long_as_it_was_lately_and_not_only_the_last_time():
+    months = [datetime(2025, month, 1, tzinfo=UTC) for month in range(8, 13)]
+    rhythm = rhythm_of([*months, *(datetime(2026, month, 1, tzinfo=UTC) for month in (1, 2, 3))])  # after a February
+    assert 46 * DAY < silent_after(rhythm) < 47 * DAY
 
 
 def test_a_pause_is_remembered_for_eight_weeks_at_its_hours():
