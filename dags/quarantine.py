@@ -12,8 +12,10 @@
   champions among them stay in force until a challenger that was trained without it is not inferior.
 
 Each decision is kept in `perennial.batch_decisions` with its reason and whoever triggered the run. **announce** then wakes the
-fleets that read the source: the cells concerned are due. There is one such DAG per source, as its batches, countries, owner and
-permissions are: whoever may trigger it may decide. It has no schedule, and a run that no person triggered decides nothing.
+fleets that read the source: the cells concerned are due. **report** notifies the source's owner of what is settled.
+
+There is one such DAG per source, as its batches, countries, owner and permissions are: whoever may trigger it may decide.
+It has no schedule, and a run that no person triggered decides nothing.
 
 Running it again is harmless: the same decision made twice is one.
 """

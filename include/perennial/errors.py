@@ -143,5 +143,9 @@ class Undelivered(PerennialError):
     """A message could not be delivered."""
 
 
+class IngestFailed(Refused):
+    """Tasks of a source's run failed."""
+
+
 class FleetFailed(Refused):
     """More cells failed than the fleet's limit allows."""

@@ -36,6 +36,17 @@ def no_mail() -> MailRelay | None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Post:
+    """What it takes to notify owners: the DSN of Perennial's PostgreSQL, and the mail relay as in Resources.
+
+    Less than all Resources, so that owners are notified where the rest is not to be had.
+    """
+
+    database: str
+    mail: Callable[[], MailRelay | None] = no_mail
+
+
+@dataclass(frozen=True, kw_only=True)
 class Resources:
     """``database``: DSN of Perennial's PostgreSQL. ``source_dsn``: from a connection's name to a DSN; ``source_store``: to
     the store that holds a source's files.
@@ -52,6 +63,11 @@ class Resources:
     source_store: Callable[[str], "Store"] = no_source_store
     mail: Callable[[], MailRelay | None] = no_mail
     pages: str = ""
+
+    @property
+    def post(self) -> Post:
+        """What it takes of them to notify owners."""
+        return Post(database=self.database, mail=self.mail)
 
     def page_url(self, key: str) -> str:
         """Where a person reads the page of a key."""

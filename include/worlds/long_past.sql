@@ -129,8 +129,25 @@ SELECT %(source)s || ' accepted', country || '/' || run, moment FROM past_runs, 
 UNION ALL
 SELECT %(fleet)s || ' released', model || '/' || country || '/' || seq, moment + interval '10 minutes' FROM past WHERE fate = 0;
 
-INSERT INTO messages (run_id, fleet, owner, tier, subject, body, state, reached, attempts, created_at, sent_at)
+INSERT INTO messages (run_id, scope, owner, tier, subject, body, state, reached, attempts, created_at, sent_at)
 SELECT id, %(fleet)s, 'keepers', 2, 'published', 'published', 'sent', '{mail}', 1, moment, moment FROM past_runs;
+
+-- Once in a hundred runs an ingest failed and worked again; once a day no rows came for three hours; who is held waits for a person.
+INSERT INTO causes (source, kind, subject, reason, began_at, ended_at, ending, begin_message, end_message)
+SELECT %(source)s, 'ingest failed', 'land: it was locked', 'land: it was locked', moment, moment + interval '10 minutes', 'Ingest works again.',
+       id || '/1', id || '/2'
+FROM past_runs WHERE run %% 100 = 0;
+
+INSERT INTO causes (source, kind, subject, reason, began_at, begin_message)
+SELECT source, 'batch held', country || ': volume', 'volume', landed_at, 'told' FROM batches
+WHERE source = %(source)s AND state = 'quarantined';
+INSERT INTO cause_items (source, kind, item, number, cause)
+SELECT b.source, c.kind, b.country, b.seq, c.id
+FROM batches AS b JOIN causes AS c ON c.source = b.source AND c.subject = b.country || ': volume' AND c.began_at = b.landed_at
+WHERE b.source = %(source)s AND b.state = 'quarantined';
+
+INSERT INTO pauses (source, began_at, ended_at)
+SELECT %(source)s, moment - interval '3 hours', moment FROM past_runs WHERE run %% 96 = 0;
 
 INSERT INTO blockers (model, country, kind, person, reason, created_at, lifted_by, lifted_at)
 SELECT model, country, 'hold', 'Ada', 'looked odd', now(), 'Ada', now() FROM past_cells, generate_series(1, 10);

@@ -1,6 +1,6 @@
 """The border: what crosses between Airflow and the domain."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,8 @@ from perennial.errors import NothingToDo, Refused, SettingsError
 from perennial.settings import key_file
 
 if TYPE_CHECKING:
-    from perennial.resources import MailRelay, Resources
+    from perennial.core.source_messages import SourceRun
+    from perennial.resources import MailRelay, Post, Resources
     from perennial.shell.store import Store
     from perennial.steps.plan import Request
     from perennial.steps.report import Scheduler
@@ -26,6 +27,7 @@ STORE = "perennial_store"
 MAIL = "perennial_mail"
 PAGES = "/perennial/data-docs"
 FAILURE = "failure"  # the XCom that says what a task has failed with
+NO_WORD = "It was killed, or met its time limit, without a word. See its log."
 ACTIVE = ("queued", "running")  # states of a run that is not over
 
 
@@ -45,6 +47,8 @@ def leaving_reason(task: Any) -> Iterator[None]:
     """Leave the own sentence of what fails here to later tasks of the run: ``reason_left``."""
     try:
         yield
+    except AirflowSkipException:
+        raise
     except Exception as error:
         from perennial.failures import text_of
 
@@ -56,6 +60,14 @@ def leaving_reason(task: Any) -> Iterator[None]:
 def reason_left(task: Any, task_id: str) -> str:
     """What a task of the same run has failed with, empty where it has not, or could not say."""
     return task.xcom_pull(task_ids=task_id, key=FAILURE) or ""
+
+
+def failures_of(task: Any, task_ids: Sequence[str]) -> dict[str, str]:
+    """Which of some tasks of the same run have failed, and with which sentence, in their order."""
+    found = task.get_task_states(task.dag_id, task_ids=list(task_ids), run_ids=[task.run_id])
+    states = found.get(task.run_id, {})
+    failed = [each for each in task_ids if states.get(each) == "failed"]
+    return {each: reason_left(task, each) or NO_WORD for each in failed}
 
 
 @cache
@@ -79,6 +91,13 @@ def resources() -> "Resources":
         mail=mail_relay,
         pages=pages_url(),
     )
+
+
+def post() -> "Post":
+    """What it takes to notify owners, where nothing else is to be had."""
+    from perennial.resources import Post
+
+    return Post(database=dsn_of(_connection(DATABASE)), mail=mail_relay)
 
 
 def store() -> "Store":
@@ -137,6 +156,16 @@ def run_url(dag_id: str, run_id: str) -> str:
     """Airflow's page of a run, empty where Airflow does not know its own address."""
     base = conf.get("api", "base_url", fallback="") or ""
     return f"{base.rstrip('/')}/dags/{dag_id}/runs/{quote(run_id)}" if base else ""
+
+
+def source_run(dag_id: str, run_id: str) -> "SourceRun":
+    """A run of a source's DAG, as its owner is notified of it."""
+    from perennial.core.source_messages import SourceRun
+    from perennial.pages import index_key, path_of
+
+    source, pages = dag_id.partition("_")[2], pages_url()
+    docs = f"{pages}/{path_of(index_key(source))}" if pages else ""
+    return SourceRun(run_id=f"{dag_id}/{run_id}", url=run_url(dag_id, run_id), docs=docs)
 
 
 def scheduler_of(fleet: str, task: Any) -> "Scheduler":

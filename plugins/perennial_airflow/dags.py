@@ -11,10 +11,13 @@ from perennial.spec import UNKNOWN_COUNTRY, Source
 from perennial_airflow.border import (
     catalog,
     decision_of,
+    failures_of,
     leaving_reason,
+    post,
     reason_left,
     request_of,
     scheduler_of,
+    source_run,
     stepping,
     task_states,
 )
@@ -56,7 +59,7 @@ def released(fleet: str) -> Asset:
 
 
 def ingest_dag(source: Source, doc: str) -> DAG:
-    """land → validate → announce for one source; document beside announce."""
+    """land → validate → announce for one source, document beside announce; then report, whatever became of them."""
     name = source.name
 
     @dag(
@@ -66,43 +69,55 @@ def ingest_dag(source: Source, doc: str) -> DAG:
     )  # fmt: skip
     def ingest() -> None:
         @task(**LANDING)
-        def land() -> dict[str, int]:
+        def land(ti: Any) -> dict[str, int]:
             """Extract what changed since the cursor, one batch per country."""
             from perennial.steps import ingest
 
-            return stepping(ingest.land, catalog().source(name))  # type: ignore[no-any-return]
+            with leaving_reason(ti):
+                return stepping(ingest.land, catalog().source(name))  # type: ignore[no-any-return]
 
         @task(trigger_rule="none_failed", **BATCHES)
-        def validate() -> dict[str, int]:
+        def validate(ti: Any) -> dict[str, int]:
             """Accept or quarantine every landed batch."""
             from perennial.steps.validate import validate as step
 
-            return stepping(step, catalog().source(name))  # type: ignore[no-any-return]
+            with leaving_reason(ti):
+                return stepping(step, catalog().source(name))  # type: ignore[no-any-return]
 
         @task(trigger_rule="none_failed", outlets=[accepted(name)], **SHORT)
-        def announce() -> list[str]:
+        def announce(ti: Any) -> list[str]:
             """Wake the fleets that read this source."""
             from perennial.steps import ingest
 
-            return stepping(ingest.announce, catalog().source(name))  # type: ignore[no-any-return]
+            with leaving_reason(ti):
+                return stepping(ingest.announce, catalog().source(name))  # type: ignore[no-any-return]
 
         @task(**LONG)
-        def document() -> dict[str, int]:
+        def document(ti: Any) -> dict[str, int]:
             """Make a page of each batch that was decided, and the index."""
             from perennial.steps.document import document as step
 
-            return stepping(step, name)  # type: ignore[no-any-return]
+            with leaving_reason(ti):
+                return stepping(step, name)  # type: ignore[no-any-return]
 
-        validated, documented = validate(), document()
+        @task(trigger_rule="all_done", **SHORT)
+        def report(ti: Any) -> dict[str, int]:
+            """Notify the owner of what has begun or ended; fails when a task before it has failed."""
+            failures = failures_of(ti, ("land", "validate", "announce", "document"))
+            return _report(name, ti, failures)
+
+        validated, documented = validate(), document()  # type: ignore[call-arg]
         for each in (validated, documented):
             each.operator.operator_extra_links = (DataDocsLink(),)  # type: ignore[attr-defined]
-        land() >> validated >> [announce(), documented]  # type: ignore[operator]
+        landed, announced = land(), announce()  # type: ignore[call-arg]
+        landed >> validated >> [announced, documented]  # type: ignore[operator]
+        [landed, validated, announced, documented] >> report()  # type: ignore[call-arg, operator]
 
     return ingest()
 
 
 def quarantine_dag(source: Source, doc: str) -> DAG:
-    """decide → announce for one source, by hand."""
+    """decide → announce for one source, by hand; report beside announce."""
     name = source.name
 
     @dag(
@@ -125,7 +140,12 @@ def quarantine_dag(source: Source, doc: str) -> DAG:
 
             return stepping(step, catalog().source(name), params["action"])  # type: ignore[no-any-return]
 
-        decide() >> announce()  # type: ignore[call-arg, operator]
+        @task(trigger_rule="none_failed", **SHORT)
+        def report(ti: Any) -> dict[str, int]:
+            """Notify the owner of what the decision has ended."""
+            return _report(name, ti, None)
+
+        decide() >> [announce(), report()]  # type: ignore[call-arg, operator]
 
     return quarantine()
 
@@ -244,6 +264,13 @@ def compact_dag(doc: str) -> DAG:
         put_together()
 
     return compact()
+
+
+def _report(source: str, ti: Any, failures: dict[str, str] | None) -> dict[str, int]:
+    from perennial.steps.source_report import report as step
+
+    with task_states():
+        return step(post(), catalog().source(source), source_run(ti.dag_id, ti.run_id), failures)
 
 
 def _run_of(fleet: str, run_id: str) -> str:

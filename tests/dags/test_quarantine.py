@@ -7,9 +7,9 @@ import pytest
 from perennial import Checks, Limit
 from perennial.spec import Days
 
-DONE = {"decide": "success", "announce": "success"}
-LOOKED = {"decide": "success", "announce": "skipped"}
-REFUSED = {"decide": "failed", "announce": "upstream_failed"}
+DONE = {"decide": "success", "announce": "success", "report": "success"}
+LOOKED = {"decide": "success", "announce": "skipped", "report": "success"}
+REFUSED = {"decide": "failed", "announce": "upstream_failed", "report": "upstream_failed"}
 
 
 @pytest.fixture
@@ -65,7 +65,8 @@ def test_from_a_held_batch_to_its_acceptance_to_its_retraction(shops, caplog):
     assert shops.decide("look") == ("success", LOOKED)
     assert shops.returned["decide"] == {"held": ["GB 2"], "with rejected rows": []}
     assert shops.decide("accept", "GB", 2, "the shop has grown") == ("success", DONE)
-    assert shops.returned == {"decide": {"accepted": ["GB 2"]}, "announce": ["GB/2"]}
+    assert (shops.returned["decide"], shops.returned["announce"]) == ({"accepted": ["GB 2"]}, ["GB/2"])
+    assert shops.returned["report"] == {"begun": 0, "ended": 1}
     shops.retrain()
     assert trained(shops) == {"GB": "published"}
     with_it = champions(shops)["GB"]
@@ -144,4 +145,4 @@ def test_what_the_form_does_not_offer_makes_no_run(shops, asked):
 def test_looking_where_nothing_is_kept_aside_is_no_failure(world):
     world.see("Britain", range(3))
     world.ingest()
-    assert world.decide("look") == ("success", {"decide": "skipped", "announce": "skipped"})
+    assert world.decide("look") == ("success", {**LOOKED, "decide": "skipped"})

@@ -9,9 +9,11 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Mailbox
 
-from perennial import Owner
+from perennial import Checks, Limit, Owner
 from perennial.catalog import RefusedSpec
 from perennial.errors import Fault
+
+TASKS = ("land", "validate", "announce", "document")  # of an ingest, before its report
 
 
 @pytest.fixture
@@ -26,13 +28,13 @@ def two_countries(world):
 
 def test_ingest_lands_validates_and_announces(world):
     world.see("Britain", range(3))
-    assert world.ingest() == ("success", dict.fromkeys(("land", "validate", "announce", "document"), "success"))
+    assert world.ingest() == ("success", dict.fromkeys((*TASKS, "report"), "success"))
 
 
 def test_ingest_without_new_rows_skips_its_tasks_and_is_no_failure(world):
     world.see("Britain", range(3))
     world.ingest()
-    assert world.ingest() == ("success", dict.fromkeys(("land", "validate", "announce", "document"), "skipped"))
+    assert world.ingest() == ("success", {**dict.fromkeys(TASKS, "skipped"), "report": "success"})
 
 
 def test_ingest_validates_what_an_interrupted_run_has_landed(world):
@@ -114,6 +116,97 @@ def test_the_owner_is_told_with_the_page_of_the_run(two_countries, maildir):
     assert (letter["To"], letter["Subject"]) == ("keepers@example.com", "[zoo] 2 of 2 cells failed")
     text = letter.get_payload(decode=True).decode()
     assert "https://airflow.example.com/dags/retrain_zoo/runs/manual__" in text
+
+
+def rangers(world):
+    """Give the source's owner an address."""
+    owner = Owner("rangers", alerts=("mailto://rangers@example.com",))
+    source = replace(world.catalog.source("sightings"), owner=owner)
+    world.catalog = replace(world.catalog, sources={"sightings": source})
+
+
+def letters(maildir):
+    """Subject and text of each letter, oldest first."""
+    found = [(letter["Subject"], letter.get_payload(decode=True).decode()) for letter in maildir.values()]
+    return [(subject, text.replace("\r\n", "\n")) for subject, text in found]
+
+
+def test_the_owner_of_a_source_is_told_of_a_failed_ingest_once_and_once_that_it_works_again(world, maildir, capsys):
+    world.patch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com")
+    rangers(world)
+    world.execute(world.zoo, "ALTER TABLE sightings RENAME TO elsewhere")
+    failed = dict.fromkeys(TASKS, "upstream_failed")
+    for _ in range(2):
+        assert world.ingest() == ("failed", {**failed, "land": "failed", "report": "failed"})
+    assert (world.tries["land"], world.tries["report"]) == (1, 1)
+    ((subject, text),) = letters(maildir)
+    assert subject == "[source sightings] ingest failed"
+    assert "- land: SourceMismatch: Source sightings is not as" in text
+    assert "https://airflow.example.com/dags/ingest_sightings/runs/manual__" in text
+    assert "IngestFailed: land: SourceMismatch: Source sightings is not as" in capsys.readouterr().out
+    world.execute(world.zoo, "ALTER TABLE elsewhere RENAME TO sightings")
+    world.see("Britain", range(3))
+    assert world.ingest()[0] == "success"
+    assert sorted(subject for subject, _ in letters(maildir)) == [
+        "[source sightings] ingest failed",
+        "[source sightings] over: ingest failed",
+    ]
+
+
+def test_an_ingest_without_its_store_is_told_too(world, maildir):
+    rangers(world)
+    world.patch.delenv("AIRFLOW_CONN_PERENNIAL_STORE")
+    assert world.ingest()[0] == "failed"
+    ((_, text),) = letters(maildir)
+    assert "- land: SettingsError: Airflow has no connection perennial_store." in text
+
+
+def test_an_ingest_that_is_killed_without_a_word_is_told_too(world, maildir):
+    from airflow.sdk.exceptions import AirflowTaskTimeout
+
+    def meets_its_limit(*_):
+        raise AirflowTaskTimeout("Timeout")
+
+    from perennial.steps import ingest
+
+    rangers(world)
+    world.patch.setattr(ingest, "land", meets_its_limit)
+    assert world.ingest()[1]["report"] == "failed"
+    ((_, text),) = letters(maildir)
+    assert "- land: It was killed, or met its time limit, without a word. See its log." in text
+
+
+def test_a_failed_validation_is_told_with_its_own_sentence(world, maildir):
+    from perennial.steps import validate
+
+    def broken_step(*_):
+        raise RuntimeError("the suite is away")
+
+    rangers(world)
+    world.see("Britain", range(3))
+    world.patch.setattr(validate, "validate", broken_step)
+    state, tasks = world.ingest()
+    assert (state, tasks["land"], tasks["validate"], tasks["report"]) == ("failed", "success", "failed", "failed")
+    ((_, text),) = letters(maildir)
+    assert "- validate: RuntimeError: the suite is away" in text
+
+
+def test_a_held_batch_is_told_and_its_acceptance_by_the_quarantines_own_report(world, maildir):
+    rangers(world)
+    world.patch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com")
+    flood = replace(world.catalog.source("sightings"), country_checks={"GB": Checks(volume=Limit(2.0, 2.5))})
+    world.catalog = replace(world.catalog, sources={"sightings": flood})
+    world.see("Britain", range(60))
+    world.ingest()
+    world.see("Britain", range(60, 90), per_day=60)
+    assert world.ingest()[0] == "success"
+    ((subject, text),) = letters(maildir)
+    assert subject == "[source sightings] 1 batch held"
+    assert "action look, country GB, batch 2" in " ".join(text.split())
+    assert "https://airflow.example.com/perennial/data-docs/sightings/index.html" in text
+    assert world.decide("accept", "GB", 2, "the zoo has grown")[1]["report"] == "success"
+    ((_, text),) = [letter for letter in letters(maildir) if "over" in letter[0]]
+    assert "country GB, batch 2, is accepted by dag_test (accept: the zoo has grown)" in " ".join(text.split())
 
 
 def test_within_the_failure_limit_a_failing_cell_leaves_the_run_green(two_countries):

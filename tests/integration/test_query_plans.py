@@ -13,9 +13,11 @@ import pytest
 from psycopg2.extras import Json
 from toolbox import TABLE, execute
 
+from perennial.core.source_messages import SourceRun
 from perennial.errors import NothingToDo
 from perennial.shell.database import connect, fetch, queries
 from perennial.steps.report import announce
+from perennial.steps.source_report import report as source_report
 from worlds.long_past import write_past
 
 RUNS = {"a year": 35_000, "five weeks": 3_500}
@@ -23,7 +25,8 @@ MODELS, COUNTRIES = ["model_03", "model_04"], ["C03", "C04", "C05"]
 FILES = 5  # new ones in each run, beside the one that comes again
 FEW = 60  # rows that a past ten times as long may add: held batches are listed, and there are more of them
 BIG = (
-    "announcements", "attempts", "batch_days", "batch_decisions", "batches", "compactions", "files", "key_filters",
+    "announcements", "attempts", "batch_days", "batch_decisions", "batches", "causes", "cause_items",
+    "compactions", "files", "key_filters",
     "key_places", "messages", "outcomes", "releases", "snapshots", "splits", "verdicts", "versions", "watermarks",
 )  # fmt: skip
 MAY_READ_MORE = {
@@ -53,9 +56,11 @@ MAY_READ_MORE = {
     "reading_differently": "what people decided about a country's batches, by hand, as many rows as they decided",
     "recorded_compactions": "house-keeping: the store's objects beside those on record",
     "releases_of": "a model in hindsight looks at every release of a cell, by hand",
+    "settled_batches": "held batches that wait for a person, as many as there are",
     "versions_trained_on": "a person takes a batch back, and is told of every version that has read it",
 }
 NOW, HOUR = datetime.now(UTC), timedelta(hours=1)
+NO_NEWS = {"begun": 0, "ended": 0}
 RUN, VERSION = "past/past-0000999", "version-100".rjust(64, "0")
 FACTS = {
     "artifact_key": "a", "as_of": NOW, "attempt": 1, "body": "b", "challenger": VERSION, "clock": NOW, "clusters": 10,
@@ -85,9 +90,12 @@ FACTS = {
     "older_key": None, "older_sha256": None, "hashes": [1, 2], "made_of": "m", "places": [1, 2],
     "left_out": Json({}), "longest": HOUR,
     "scikit_learn": "1.0", "read_by": None, "former": VERSION,
+    "scope": "past", "message": "past/1", "ids": [1], "ending": "over", "item": "C04",
     "as_first": False, "criteria": "c", "is_acquitted": False, "beyond": 0, "is_copy": False, "follows": "s",
 }  # fmt: skip
 OWN = {
+    "begin_cause": {"kind": "held back"}, "begin_cause_of_items": {"kind": "batch held"}, "end_cause": {"id": 1},
+    "end_causes": {"kind": "ingest failed"}, "open_causes": {"kind": "silent"},
     "add_run": {"as_of": Json({})}, "announce": {"asset": "past released"},
     "add_batch_decision": {"decision": "accept"}, "add_message": {"state": "pending"}, "decide_batch": {"state": "accepted"},
     "land_batch": {"lower": NOW + HOUR, "upper": NOW + 2 * HOUR},
@@ -219,6 +227,7 @@ def test_a_whole_cycle_scans_no_big_table_in_triggers_and_foreign_keys_either(pa
         zoo.see(country, range(60))
     before = scans(past)
     zoo.ingest()
+    assert source_report(zoo.resources.post, zoo.catalog.source("sightings"), SourceRun(run_id="i"), {}) == NO_NEWS
     assert zoo.retrain()["weight/GB"].state == "published"
     assert sorted(announce(zoo.resources, zoo.catalog, "zoo"))[-1].startswith("weight/")
     with pytest.raises(NothingToDo):

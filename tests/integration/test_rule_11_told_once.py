@@ -1,23 +1,18 @@
 """Rule 11: an owner is told once of a run, causes grouped, whatever happens to the mail."""
 
-import email.policy
 import json
-import socket
 import threading
-from contextlib import closing
 from dataclasses import replace
-from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from aiosmtpd.controller import Controller
+from post_office import PostOffice
 from psycopg2 import errors
 from toolbox import add_model
 from toy_models.zoo import _failing
 
 from perennial import Owner
 from perennial.errors import FleetFailed
-from perennial.resources import MailRelay
 from perennial.shell import delivery
 from perennial.steps import report as report_step
 from perennial.steps import tell as tell_step
@@ -28,50 +23,11 @@ PAUSES = tell_step.PAUSES_SECONDS
 URL = "https://airflow.example.com/dags/retrain_zoo/runs/run-1"
 
 
-class Post:
-    """A real SMTP server on a port of its own; ``letters`` are what it took."""
-
-    def __init__(self):
-        with closing(socket.socket()) as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.letters = []
-        self.refused = set()
-        self.controller = None
-
-    async def handle_RCPT(self, server, session, envelope, address, options):  # noqa: N802
-        if address in self.refused:
-            return "550 no such mailbox"
-        envelope.rcpt_tos.append(address)
-        return "250 OK"
-
-    async def handle_DATA(self, server, session, envelope):  # noqa: N802
-        letter = email.message_from_bytes(envelope.content, EmailMessage, policy=email.policy.default)
-        self.letters.append((envelope.rcpt_tos[0], letter["Subject"], letter.get_content()))
-        return "250 OK"
-
-    def open(self):
-        self.controller = Controller(self, hostname="127.0.0.1", port=self.port)
-        self.controller.start()
-
-    def close(self):
-        if self.controller:
-            self.controller.stop()
-            self.controller = None
-
-    def relay(self):
-        return MailRelay(host="127.0.0.1", port=self.port, sender="perennial@example.com", security="none")
-
-    @property
-    def recipients(self):
-        return [recipient for recipient, _, _ in self.letters]
-
-
 @pytest.fixture
 def post(monkeypatch):
     """An open post office, and no pauses between tries."""
     monkeypatch.setattr(tell_step, "PAUSES_SECONDS", (0, 0, 0))
-    office = Post()
+    office = PostOffice()
     office.open()
     yield office
     office.close()
@@ -305,10 +261,10 @@ def test_a_report_that_has_lost_patience_leaves_the_rest_to_the_next(fed, post, 
 
 def test_messages_of_another_fleet_are_left_to_its_own_reports(fed, post):
     fed.sql(
-        "INSERT INTO messages (run_id, fleet, owner, tier, subject, body) VALUES ('farm/1', 'farm', 'keepers', 2, 's', 'b')"
+        "INSERT INTO messages (run_id, scope, owner, tier, subject, body) VALUES ('farm/1', 'farm', 'keepers', 2, 's', 'b')"
     )
     tell_all(fed, trained(fed))
-    assert [(row.fleet, row.state) for row in messages(fed)] == [("farm", "pending"), ("zoo", "sent")]
+    assert [(row.scope, row.state) for row in messages(fed)] == [("farm", "pending"), ("zoo", "sent")]
 
 
 @pytest.fixture

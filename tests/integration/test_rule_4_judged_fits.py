@@ -2,10 +2,11 @@
 
 import importlib
 import itertools
+import re
 from datetime import datetime, timedelta
 
 import pytest
-from toolbox import GB, champion, cycle, edit_gate, manifest, predict, reader, releases
+from toolbox import GB, champion, cycle, edit_gate, execute, manifest, predict, reader, releases
 from toy_models.zoo import _other_target, _square, late
 
 from perennial import recipe
@@ -152,6 +153,24 @@ def test_a_champion_is_compared_through_its_own_frozen_recipe(zoo, fleet):
     scores = champion(zoo).metrics
     assert (outcome.state, frozen != champion(zoo).recipe) == ("published", True)
     assert scores["champion"] == pytest.approx(scores["challenger"], rel=0.01)
+
+
+def test_a_champion_whose_own_recipe_makes_no_examples_any_more_is_named_with_function_file_and_line(zoo, fleet):
+    check = '    if rows["length"].max() > 100:\n        raise ValueError("too long")\n\n'
+    asks = MODEL.replace("    return pd", f"{check}    return pd")
+    deploy(zoo, fleet, "first", asks)
+    cycle(zoo)
+    frozen = freeze(zoo, fleet)
+    deploy(zoo, fleet, "second", MODEL.replace("SCALE = 1", "SCALE = 2"))
+    more(zoo)
+    execute(zoo.shop, "INSERT INTO sightings VALUES (90001, now(), '2026-03-20', 'Britain', 200, 400)")
+    zoo.ingest()
+    outcome = zoo.outcomes(zoo_run(zoo))["weight/GB"]
+    assert outcome.state == "failed"
+    assert outcome.reason.startswith("ChampionFails: The champion, release 1, cannot be compared: examples() of its own recipe")
+    assert "failed: ValueError: too long in examples, " in outcome.reason
+    assert re.search(rf"/_past/r_{frozen[:16]}\.py:\d+$", outcome.reason)
+    assert len(releases(zoo)) == 1
 
 
 def test_comments_and_docstrings_do_not_change_a_recipe(zoo, fleet):

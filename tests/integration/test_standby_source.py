@@ -4,6 +4,7 @@ import itertools
 import shutil
 from contextlib import closing, suppress
 from dataclasses import replace
+from datetime import timedelta
 
 import psycopg2
 import pytest
@@ -13,7 +14,7 @@ from toolbox import TABLE, edit_source, execute, is_landed_exactly_once, landed_
 
 from perennial.errors import NothingToDo, SourceError, SourceMismatch
 from perennial.shell import postgres_source
-from perennial.steps import ingest
+from perennial.steps import causes, ingest
 from scratch import server_folder
 
 NUMBERS = itertools.count()
@@ -88,6 +89,29 @@ def test_a_standby_that_is_behind_is_not_read_past_what_it_shows(zoo, pair, monk
     monkeypatch.undo()
     assert land(zoo) == {"GB": 60}
     assert is_landed_exactly_once(zoo)
+
+
+def test_a_standby_that_is_behind_for_long_is_on_record_until_it_follows(zoo, pair, monkeypatch):
+    zoo.see("Britain", range(3))
+    pair.await_replay()
+    land(zoo)
+    monkeypatch.setattr(postgres_source, "REPLAY_SECONDS", 0.3)
+    recorded = "SELECT reason, ended_at IS NULL AS is_open FROM causes WHERE kind = 'held back'"
+    with pair.paused_replay():
+        zoo.see("Britain", range(3, 6))
+        with pytest.raises(NothingToDo):
+            land(zoo)
+        assert zoo.sql(recorded) == []
+        monkeypatch.setattr(causes, "LONGEST_BEHIND", timedelta(0))
+        for _ in range(2):
+            with pytest.raises(NothingToDo):
+                land(zoo)
+    ((reason, is_open),) = zoo.sql(recorded)
+    assert (reason.startswith("Nothing was landed since 20"), is_open) == (True, True)
+    assert "the standby has not replayed what its primary has committed" in reason
+    monkeypatch.undo()
+    assert land(zoo) == {"GB": 60}
+    assert [row.is_open for row in zoo.sql(recorded)] == [False]
 
 
 def test_many_landings_from_the_standby_hold_every_change_once(zoo):

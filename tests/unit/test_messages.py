@@ -48,7 +48,7 @@ def test_cells_whose_rows_are_held_say_so_where_a_message_goes_out_anyway():
     assert told(fleet(weight=KEEPERS), held) == {}
     said = body([*rows("published", "FR"), *held])
     assert "Waiting for rows that are held:\n- weight: GB: Batch s/GB 7 is held: volume." in said
-    assert "trigger quarantine_<source>, look, and decide" in said
+    assert "trigger quarantine_<source> with action look, that country and batch, then with accept" in said
     assert "Not due" not in said
 
 

@@ -31,7 +31,11 @@ TO_DO_NOT_REBUILT = (
     "What another scikit-learn has fitted is there for readers who have that. docs/upgrade.md says for each reason what "
     "to do; then trigger retrain_{fleet} for these cells with force."
 )
-LOOK_AT_HELD = "Held batches wait for a person: trigger quarantine_<source>, look, and decide."
+LOOK_AT_HELD = (
+    "Held batches wait for a person, and the owner of their source is notified, too. Named above are source/country and "
+    "number: trigger quarantine_<source> with action look, that country and batch, then with accept, validate again or "
+    "extract again."
+)
 NO_PLAN = "The plan task failed, so nothing was trained; champions stay in force. See its log, then trigger retrain_{fleet}."
 MOST_CELLS = 20
 MOST_CAUSES = 10
@@ -135,12 +139,13 @@ def messages_of_losses(specs: FleetSpecs, losses: list[Loss]) -> list[Message]:
 
 def _message_of_losses(fleet: str, name: str, owner: Owner, losses: list[Loss]) -> Message:
     without = sum(not loss.is_served for loss in losses)
-    subject = f"[{fleet}] {_count(len(losses), 'champion')} cannot be read, {without} without a successor"
-    lines = [f"{loss.cell}: {_short(loss.what)}" for loss in losses[:MOST_CELLS]]
+    subject = f"[{fleet}] {counted(len(losses), 'champion')} cannot be read, {without} without a successor"
+    lines = [f"{loss.cell}: {short(loss.what)}" for loss in losses[:MOST_CELLS]]
     lines += [f"and {len(losses) - MOST_CELLS} more"] if len(losses) > MOST_CELLS else []
     advice = {TO_DO_NOT_REBUILT if loss.is_there else TO_DO_LOST for loss in losses}
     to_do = "\n\n".join(text.format(fleet=fleet) for text in sorted(advice))
-    return Message(owner=name, tier=owner.tier, subject=subject, body=f"{_list('Champions', lines)}\n\n{to_do}\n")
+    body = f"{bullets('Champions', lines)}\n\n{to_do}\n"
+    return Message(owner=name, tier=owner.tier, subject=subject, body=body)
 
 
 def _message(specs: FleetSpecs, result: Result, name: str, owner: Owner, outcomes: list[Any]) -> Message | None:
@@ -160,7 +165,7 @@ def _message(specs: FleetSpecs, result: Result, name: str, owner: Owner, outcome
 
 def _no_plan(fleet: str, why: str) -> str:
     text = NO_PLAN.format(fleet=fleet)
-    return "\n\n".join([_list("Why", [_short(why)]), text]) if why else text
+    return "\n\n".join([bullets("Why", [short(why)]), text]) if why else text
 
 
 def _ending(outcome: Any) -> str:
@@ -174,7 +179,7 @@ def _headline(outcomes: list[Any]) -> str:
     numbers = Counter(map(_ending, outcomes))
     first, *others = [state for state in TOLD if numbers[state]]
     rest = "".join(f", {numbers[state]} {state}" for state in others)
-    return f"{numbers[first]} of {_count(len(outcomes), 'cell')} {first}{rest}"
+    return f"{numbers[first]} of {counted(len(outcomes), 'cell')} {first}{rest}"
 
 
 def _body(fleet: str, result: Result, outcomes: list[Any], is_whole_run: bool) -> str:
@@ -186,16 +191,17 @@ def _body(fleet: str, result: Result, outcomes: list[Any], is_whole_run: bool) -
         rows = [outcome for outcome in outcomes if _ending(outcome) == state]
         if rows:
             lines = [_cells(rows, _gain)] if state == "published" else _by_cause(rows)
-            parts.append(_list(title, lines))
+            parts.append(bullets(title, lines))
             to_do += [TO_DO[state].format(fleet=fleet)] if state in TO_DO else []
     held = [outcome for outcome in outcomes if outcome.held and outcome.state not in TOLD]
     if held:
-        parts.append(_list("Waiting for rows that are held", _by_cause([row._replace(reason=row.held) for row in held])))
+        parts.append(bullets("Waiting for rows that are held", _by_cause([row._replace(reason=row.held) for row in held])))
         to_do.append(LOOK_AT_HELD)
-    return "\n\n".join([*parts, _list("What to do", to_do) if to_do else "There is nothing to do."])
+    return "\n\n".join([*parts, bullets("What to do", to_do) if to_do else "There is nothing to do."])
 
 
-def _list(title: str, lines: list[str]) -> str:
+def bullets(title: str, lines: list[str]) -> str:
+    """A titled list of lines."""
     return "\n".join([f"{title}:", *(f"- {line}" for line in lines)])
 
 
@@ -207,7 +213,7 @@ def _by_cause(rows: list[Any]) -> list[str]:
     ordered = sorted(causes.values(), key=len, reverse=True)
     rest = sum(len(alike) for alike in ordered[MOST_CAUSES:])
     lines = [_cause_line(alike) for alike in ordered[:MOST_CAUSES]]
-    return [*lines, f"and {_count(rest, 'cell')} for {_count(len(ordered) - MOST_CAUSES, 'other cause')}"] if rest else lines
+    return [*lines, f"and {counted(rest, 'cell')} for {counted(len(ordered) - MOST_CAUSES, 'other cause')}"] if rest else lines
 
 
 def _cause(row: Any) -> str:
@@ -218,7 +224,7 @@ def _cause(row: Any) -> str:
 def _cause_line(alike: list[Any]) -> str:
     number = f" ({len(alike)} cells)" if len(alike) > 1 else ""
     example = "e.g. " if len({row.reason for row in alike}) > 1 else ""
-    return f"{_cells(alike, lambda row: str(row.country))}{number}: {example}{_short(alike[0].reason)}"
+    return f"{_cells(alike, lambda row: str(row.country))}{number}: {example}{short(alike[0].reason)}"
 
 
 def _cells(rows: list[Any], say: Callable[[Any], str]) -> str:
@@ -234,7 +240,7 @@ def _gain(row: Any) -> str:
     return f"{row.country} {row.gain:+.1%}" if row.gain is not None else str(row.country)
 
 
-def _short(reason: str) -> str:
+def short(reason: str) -> str:
     """A reason in one line without credentials, its middle left out when it is very long."""
     line = SECRET.sub("***", " ".join(reason.split()))
     if len(line) <= REASON_HEAD + REASON_TAIL:
@@ -242,5 +248,6 @@ def _short(reason: str) -> str:
     return f"{line[:REASON_HEAD]} [...] {line[-REASON_TAIL:]}"
 
 
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'s' if number != 1 else ''}"
+def counted(number: int, thing: str, things: str = "") -> str:
+    """Such as ``3 cells``."""
+    return f"{number} {thing if number == 1 else things or thing + 's'}"

@@ -132,20 +132,29 @@ def open_batch(store: Store, object_key: str, sha256: str, fix: str = RESTORE) -
     return pq.ParquetFile(file, pre_buffer=False)
 
 
-def _opened_of(store: Store, source: Source, batch: Any) -> pq.ParquetFile:
+def open_rows(store: Store, source: Source, batch: Any) -> pq.ParquetFile:
     """An object that a source's rows are read from. Raises StoreError, which says what to enter in which form."""
-    return open_batch(store, batch.object_key, batch.sha256, _fix(source, batch))
+    return open_batch(store, batch.object_key, batch.sha256, fix_of(source, batch))
 
 
-def _fix(source: Source, batch: Any) -> str:
+def fix_of(source: Source, batch: Any) -> str:
+    """What to do where an object of a batch cannot be read, and what to enter in the form of its source's quarantine.
+
+    A batch without a ``state`` is an accepted one.
+    """
     country, seq = _identity(batch)
     if not seq or getattr(batch, "batches", 1) > 1:
         return RESTORE
-    then = "" if isinstance(source, FileSource) else ", and after that extract again"
-    return (
-        f"It holds batch {source.name}/{country} {seq}. Restore it from a backup of the store, or trigger "
-        f"quarantine_{source.name} with action retract, country {country}, batch {seq}{then}."
-    )
+    is_file, state = isinstance(source, FileSource), getattr(batch, "state", "accepted")
+    holds = f"It holds batch {source.name}/{country} {seq}. Restore it from a backup of the store"
+    form = f"quarantine_{source.name} with action {{}}, country {country}, batch {seq}"
+    if state == "accepted":
+        then = "" if is_file else ", and after that extract again"
+        return f"{holds}, or trigger {form.format('retract')}{then}."
+    again = "or write its file again" if is_file else f"or trigger {form.format('extract again')}"
+    if state == "retracted":
+        return f"{holds}, {again}."
+    return f"{holds} and trigger {form.format('validate again')}; {again}."
 
 
 def tables(file: pq.ParquetFile, rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -202,7 +211,7 @@ def _columns(file: pq.ParquetFile) -> pa.Schema:
 
 def rows_at(store: Store, batch: Any, source: Source, moments: pa.Array) -> Iterator[pa.Table]:
     """Rows of a batch (``object_key``, ``sha256``) whose event time is one of the moments, table by table."""
-    file, wanted = _opened_of(store, source, batch), schema_of(source)
+    file, wanted = open_rows(store, source, batch), schema_of(source)
     first, last = pc.min(moments).as_py(), pc.max(moments).as_py()
     for group in range(file.num_row_groups):
         if _may_overlap(_event_times(file, group, source.event_time), first, last):
@@ -338,7 +347,7 @@ class Reader:
 
     def _groups(self, batch: Any, start: datetime, end: datetime, later: "_Later") -> Iterator[pa.Table]:
         """The rows of an object with an event time in the window; the others are left to ``later``."""
-        file, place = _opened_of(self.store, self.source, batch), 0
+        file, place = open_rows(self.store, self.source, batch), 0
         for number in range(file.num_row_groups):
             span = _event_times(file, number, self.event_time)
             if not _may_overlap(span, start, end):
@@ -414,7 +423,7 @@ class _Later:
         return not is_comparable or (key[0] <= greatest and least <= key[1])
 
     def _group(self, store: Store, group: _Group) -> tuple[pa.Table, Any, str]:
-        file = _opened_of(store, self.source, group.batch)
+        file = open_rows(store, self.source, group.batch)
         table = _read_group(file, group.number, self.schema, self.source, group.batch)
         return table, np.full(table.num_rows, group.place), group.batch.object_key
 

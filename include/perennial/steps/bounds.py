@@ -46,6 +46,20 @@ class Bound:
             f"what changed after {max(self.upper, lower):%Y-%m-%d %H:%M:%S} UTC waits for its end"
         )
 
+    def behind(self, lower: datetime, lag: timedelta) -> timedelta:
+        """By how much a landing from ``lower`` stays behind the clock, less ``max_commit_lag``, or the clock behind it."""
+        if self.holder is None:
+            return max(lower - self.upper, timedelta(0))
+        return self.clock - lag - max(self.upper, lower)
+
+    def why_behind(self, lower: datetime) -> str:
+        """Who or what keeps rows back."""
+        behind = _span(lower - self.upper)
+        return self.said(lower) or (
+            f"the source's clock is {behind} behind what has landed already: it was set back, or max_commit_lag was raised. "
+            "Nothing is landed until it has caught up"
+        )
+
 
 def look_at(resources: Resources, source: Source, connection: Any) -> Look:
     """What may still be committed to the rows that a connection shows.

@@ -33,7 +33,7 @@ def look(resources: Resources, source: Source, country: str | None = None, seq: 
     for line in _table([HEAD, *map(_facts, batches)]):
         logger.info("%s", line)
     for batch in batches[: 2 * MOST_BATCHES]:
-        for line in _details(resources, batch):
+        for line in _details(resources, source, batch):
             logger.info("%s", line)
     held = [short_name(batch) for batch in batches if batch.state == "quarantined"]
     rejected = [short_name(batch) for batch in batches if batch.rejected_rows or batch.unreadable_rows]
@@ -53,7 +53,7 @@ def _table(rows: list[tuple[str, ...]]) -> Iterator[str]:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def _details(resources: Resources, batch: Any) -> Iterator[str]:
+def _details(resources: Resources, source: Source, batch: Any) -> Iterator[str]:
     name = short_name(batch)
     yield f"{name}: {batch.reason or 'nothing was found'}"
     if batch.decision:
@@ -66,17 +66,17 @@ def _details(resources: Resources, batch: Any) -> Iterator[str]:
         key, sha256 = batch.rejected_key, batch.rejected_sha256
         rules = ", ".join(f"{rule} ({number:,})" for rule, number in batch.rejections.items())
         yield f"{name}: {batch.rejected_rows:,} rejected rows in {resources.store.url}/{key}, by {rules}"
-    yield from (f"{name}: such as {text}" for text in _samples(resources, key, sha256))
+    yield from (f"{name}: such as {text}" for text in _samples(resources, key, sha256, lake.fix_of(source, batch)))
     if batch.unreadable_rows:
         key, sha256 = batch.unreadable_key, batch.unreadable_sha256
         flaws = ", ".join(f"{flaw} ({number:,})" for flaw, number in batch.unreadable.items())
         yield f"{name}: {batch.unreadable_rows:,} rows that cannot be read in {resources.store.url}/{key}: {flaws}"
-        yield from (f"{name}: such as {text}" for text in _samples(resources, key, sha256))
+        yield from (f"{name}: such as {text}" for text in _samples(resources, key, sha256, lake.fix_of(source, batch)))
 
 
-def _samples(resources: Resources, key: str, sha256: str) -> list[str]:
+def _samples(resources: Resources, key: str, sha256: str, fix: str) -> list[str]:
     try:
-        tables = lake.tables(lake.open_batch(resources.store, key, sha256), SAMPLES)
+        tables = lake.tables(lake.open_batch(resources.store, key, sha256, fix), SAMPLES)
         return [_row(row) for row in next(tables, pa.table({})).to_pylist()]
     except (StoreError, pa.ArrowInvalid) as error:
         return [f"rows that cannot be read: {error}"]

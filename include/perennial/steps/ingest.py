@@ -14,6 +14,7 @@ from perennial.shell.database import connect, fetch, fetch_one, run
 from perennial.spec import FileSource, Source
 from perennial.steps import bounds
 from perennial.steps.batches import Batches
+from perennial.steps.causes import note_behind, note_missing_replay, note_strays
 from perennial.steps.land_files import land_files
 from perennial.steps.landing import Landing, cursor_of, record
 from perennial.steps.late import land_late
@@ -49,12 +50,13 @@ def _land(resources: Resources, database: Any, source: Source, connection: Any) 
     postgres_source.check_moments(connection, source)
     postgres_source.check_feed(connection, source)
     state = fetch_one(database, "cursor_state", source=source.name)  # right before the look: it compares two clocks
-    look = bounds.look_at(resources, source, connection)
+    look = _look(resources, database, source, connection, state)
     lower = cursor_of(database, source, look.clock)
     state = state or fetch_one(database, "cursor_state", source=source.name)
     bound = bounds.bound_of(look, source, state)
     _say_strays(database, connection, source, look.clock, state)
     bounds.warn_of_holder(source, bound, lower)
+    note_behind(database, source, bound.behind(lower, source.max_commit_lag), f"{bound.why_behind(lower)}.")
     recheck_from = bounds.remember(database, source, look, state)
     end = min(bound.upper, lower)
     rows: Counter[str] = Counter()
@@ -64,6 +66,14 @@ def _land(resources: Resources, database: Any, source: Source, connection: Any) 
         rows.update(_land_interval(resources, database, source, connection, lower, bound))
     said = bound.said(lower)
     return dict(rows), f"{max(bound.upper, lower):%Y-%m-%d %H:%M:%S} UTC{': ' if said else ''}{said}"
+
+
+def _look(resources: Resources, database: Any, source: Source, connection: Any, state: Any) -> postgres_source.Look:
+    try:
+        return bounds.look_at(resources, source, connection)
+    except NothingToDo as missing:
+        note_missing_replay(database, source, state, str(missing))
+        raise
 
 
 def _land_interval(
@@ -84,19 +94,35 @@ def _say_strays(database: Any, connection: Any, source: Source, clock: datetime,
     if not is_indexed and state.strays_at and state.now - state.strays_at < UNINDEXED_EVERY:
         return
     found = postgres_source.strays(connection, source, clock)
+    undated, future = _undated(source, found), _future(source, found)
+    for text in undated:
+        logger.error("%s: %s", source.name, text)
+    for text in future:
+        logger.warning("%s: %s", source.name, text)
+    note_strays(database, source, " ".join(undated), " ".join(future))
     run(database, "remember_strays", source=source.name)
-    never = ((found.undated, f"no {source.changed_at}"), (found.ancient, f"a {source.changed_at} before 1900"))
-    for number, what in never:
-        if number:
-            logger.error(
-                "%s: %s rows of table %s have %s: they are of no interval and are never landed. Give them one of today, and "
-                "let the table refuse others.", source.name, _count(number), source.table, what,
-            )  # fmt: skip
-    if found.future:
-        logger.warning(
-            "%s: %s rows of table %s have a %s in the future, the earliest %s: each waits until then.",
-            source.name, _count(found.future), source.table, source.changed_at, found.first_future,
-        )  # fmt: skip
+
+
+def _undated(source: Source, found: postgres_source.Strays) -> list[str]:
+    """Which rows are never landed, and what to do; empty where there are none."""
+    never = (
+        (found.undated, f"no {source.changed_at}"),
+        (found.ancient, f"a {source.changed_at} before 1900"),
+    )
+    return [
+        f"{_count(number)} rows of table {source.table} have {what}: they are of no interval and are never landed. "
+        "Give them one of today, and let the table refuse others."
+        for number, what in never
+        if number
+    ]
+
+
+def _future(source: Source, found: postgres_source.Strays) -> list[str]:
+    """Which rows wait for their time to come."""
+    if not found.future:
+        return []
+    dated = f"have a {source.changed_at} in the future, the earliest {found.first_future}"
+    return [f"{_count(found.future)} rows of table {source.table} {dated}: each waits until then."]
 
 
 def _count(number: int) -> str:

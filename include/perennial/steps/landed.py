@@ -22,7 +22,7 @@ def changes_of(resources: Resources, source: Source, batch: Any) -> list[pa.Tabl
     schema = pa.schema([field for field in lake.schema_of(source) if field.name in identity])
     schema = pa.schema([schema.field(name) for name in identity])
 
-    file = lake.open_batch(resources.store, batch.object_key, batch.sha256)
+    file = lake.open_rows(resources.store, source, batch)
     read = _own_changes(file, source, batch.country).select(identity).cast(schema)
     aside = unreadable_rows(resources, source, batch)
     return [read, *(identity_of(table, source) for table in aside)]
@@ -47,7 +47,8 @@ def unreadable_rows(resources: Resources, source: Source, batch: Any) -> Iterato
     """A batch's rows that could not be read, in the spec's columns of today, all as texts."""
     if batch.unreadable_key is None:
         return
-    file, schema = lake.open_batch(resources.store, batch.unreadable_key, batch.unreadable_sha256), unreadable_schema(source)
+    key, sha256, fix = batch.unreadable_key, batch.unreadable_sha256, lake.fix_of(source, batch)
+    file, schema = lake.open_batch(resources.store, key, sha256, fix), unreadable_schema(source)
     for table in lake.tables(file, TABLE_ROWS):
         there = set(table.column_names)
         columns = [table[field.name] if field.name in there else pa.nulls(table.num_rows, field.type) for field in schema]

@@ -17,7 +17,8 @@ from perennial.core.messages import Loss
 from perennial.core.metrics import METRICS
 from perennial.core.snapshots import Snapshot, also_known, latest_revisions, window_of
 from perennial.core.spans import Span, comparison_span, unseen_rows
-from perennial.errors import StoreError
+from perennial.errors import CellTimeout, ChampionFails, StoreError
+from perennial.failures import text_of
 from perennial.recipe import Recipe, RecipeCode, code_of, recipe_of
 from perennial.resources import Resources
 from perennial.shell.database import Connection, fetch, fetch_one, moment
@@ -131,7 +132,7 @@ def load(job: Job, champion: Any | None, unreadable: str = "") -> Material | Out
         as_of=reading.as_of,
         rows_read=len(rows),
         examples=examples,
-        examples_of_champion=matured_examples(code.examples, rows, job.as_of, job.model.name) if code and is_other else None,
+        examples_of_champion=_examples_of_champion(job, champion, code, rows) if code and is_other else None,
         recipe=recipe,
         champion=champion,
         champion_code=code,
@@ -141,6 +142,19 @@ def load(job: Job, champion: Any | None, unreadable: str = "") -> Material | Out
     if champion is not None and champion.version == version_id(job, material):
         return _this_very_version(job)
     return material
+
+
+def _examples_of_champion(job: Job, champion: Any, code: RecipeCode, rows: pd.DataFrame) -> pd.DataFrame:
+    """What the champion's own recipe makes of the rows. Raises ChampionFails where that fails: it says whose code it is."""
+    try:
+        return matured_examples(code.examples, rows, job.as_of, job.model.name)
+    except CellTimeout:
+        raise
+    except Exception as error:
+        recipe = f"its own recipe {champion.recipe[:16]}, which `make freeze` kept"
+        raise ChampionFails(
+            f"The champion, release {champion.seq}, cannot be compared: examples() of {recipe}, failed: {text_of(error)}"
+        ) from error
 
 
 def _no_rows(job: Job, snapshot: Snapshot) -> str:

@@ -27,7 +27,7 @@ from perennial.shell import key_hashes
 from perennial.shell.database import Connection, copy_into, fetch, fetch_one, run, transaction
 from perennial.shell.frames import cast_column, plain_frame
 from perennial.shell.key_hashes import Hashes
-from perennial.shell.lake import BatchWriter, LandedFile, marked, open_batch, schema_of
+from perennial.shell.lake import BatchWriter, LandedFile, marked, open_rows, schema_of
 from perennial.spec import REMOVED, UNKNOWN_COUNTRY, FileSource, Source
 from perennial.steps.batches import Batches, Landed
 
@@ -185,7 +185,7 @@ def _keys_of(resources: Resources, source: Source, batch: Any) -> Iterator[tuple
     wanted = _none(source).schema
     if batch.object_key is None:
         return
-    file = open_batch(resources.store, batch.object_key, batch.sha256)
+    file = open_rows(resources.store, source, batch)
     for number in range(file.num_row_groups):
         table = file.read_row_group(number, columns=wanted.names, use_threads=False)
         if set(wanted.names) - set(table.column_names):

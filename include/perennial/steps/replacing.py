@@ -111,9 +111,11 @@ def _knows_more(resources: Resources, source: Source, batch: Any) -> bool:
 
 def countries_in(resources: Resources, source: Source, batch: Any) -> dict[Any, int]:
     """What a batch's country column says, and in how many rows, the commonest first. Raises StoreError."""
-    file = lake.open_batch(resources.store, batch.object_key, batch.sha256)
+    file = lake.open_rows(resources.store, source, batch)
     if source.country not in file.schema_arrow.names:
-        raise StoreError(f"{resources.store.url}/{batch.object_key} has no column {source.country}.")
+        raise StoreError(
+            f"{resources.store.url}/{batch.object_key} has no column {source.country}. {lake.fix_of(source, batch)}"
+        )
     column = file.read(columns=[source.country], use_threads=False)[0]
     values = column.to_pandas(integer_object_nulls=True)
     counts = values.astype(object).where(values.notna(), None).value_counts(dropna=False)
@@ -209,7 +211,7 @@ def _all(table: pa.Table) -> npt.NDArray[np.bool_]:
 
 
 def _stored(resources: Resources, source: Source, batch: Any) -> Iterator[pa.Table]:
-    file, wanted = lake.open_batch(resources.store, batch.object_key, batch.sha256), lake.schema_of(source)
+    file, wanted = lake.open_rows(resources.store, source, batch), lake.schema_of(source)
     for finding in conformed(file.schema_arrow, wanted) if batch.rows else []:
         if finding.severity == QUARANTINE_BATCH:
             raise RequestError(f"Batch {source.name}/{batch.country} {batch.seq} is from before the spec's change: {finding}.")

@@ -1,4 +1,4 @@
-"""Tell: one message to each owner of what a run came to, delivered now or by the fleet's next reports."""
+"""Tell: one message to each owner of what a run came to, delivered now or by the next reports of its fleet or source."""
 
 import logging
 import time
@@ -10,9 +10,10 @@ from typing import Any
 from perennial.catalog import Catalog, FleetSpecs
 from perennial.core.messages import Loss, Message, Result, messages_of, messages_of_losses, owners_of
 from perennial.errors import AddressError, RegistryLost, Undelivered
-from perennial.resources import MailRelay, Resources
+from perennial.resources import MailRelay, Post, Resources
 from perennial.shell.database import Connection, connect, fetch, fetch_one, run, transaction
 from perennial.shell.delivery import Place, places_of, send
+from perennial.spec import Owner
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +23,14 @@ ENDED_EARLY = (
     "Telling the owners of run %s ended early. The run is unaffected; what perennial.messages holds goes out with the "
     "fleet's next report."
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audience:
+    """Who is notified by whose runs. ``scope``: a fleet's name, or ``source/`` and a source's; owners by name."""
+
+    scope: str
+    owners: dict[str, Owner]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,31 +67,33 @@ def tell_of_losses(resources: Resources, catalog: Catalog, fleet_name: str, loss
 
 
 def _tell(resources: Resources, specs: FleetSpecs, run_id: str, messages: Callable[[FleetSpecs], list[Message]]) -> None:
+    audience = Audience(scope=specs.fleet.name, owners=owners_of(specs))
     with closing(connect(resources.database)) as database:
         for message in messages(specs):
-            _write(database, specs, run_id, message)
-        _deliver_waiting(resources, database, specs, run_id)
+            write_down(database, audience, run_id, message)
+        deliver_waiting(resources.post, database, audience, run_id)
 
 
-def _write(database: Connection, specs: FleetSpecs, run_id: str, message: Message) -> None:
-    state = "pending" if owners_of(specs)[message.owner].alerts else "nobody to tell"
-    is_new = run(database, "add_message", run_id=run_id, fleet=specs.fleet.name, state=state, **asdict(message))
-    if is_new and state != "pending":
+def write_down(database: Connection, audience: Audience, run_id: str, message: Message) -> None:
+    """Record a message, once for each owner and run."""
+    state = "pending" if audience.owners[message.owner].alerts else "nobody to tell"
+    facts = {"run_id": run_id, "scope": audience.scope, "state": state, **asdict(message)}
+    if run(database, "add_message", **facts) and state != "pending":
         logger.warning("Nobody to tell: %s has no alerts in its specs. %s", message.owner, message.subject)
 
 
-def _deliver_waiting(resources: Resources, database: Connection, specs: FleetSpecs, run_id: str) -> None:
+def deliver_waiting(post: Post, database: Connection, audience: Audience, run_id: str) -> None:
     """Deliver until nothing is left or patience ends; an owner who cannot be reached is tried with one message only."""
-    waiting = fetch(database, "waiting_messages", fleet=specs.fleet.name, run_id=run_id)
-    relay = resources.mail() if waiting else None
-    owners, unreachable = owners_of(specs), set()
+    waiting = fetch(database, "waiting_messages", scope=audience.scope, run_id=run_id)
+    relay = post.mail() if waiting else None
+    owners, unreachable = audience.owners, set()
     deadline = time.monotonic() + PATIENCE_SECONDS
     for row in waiting:
         if row.owner not in unreachable and time.monotonic() < deadline:
             alerts = owners[row.owner].alerts if row.owner in owners else ()
             if not _deliver(database, row, alerts, relay):
                 unreachable.add(row.owner)
-    for row in fetch(database, "give_up_messages", fleet=specs.fleet.name):
+    for row in fetch(database, "give_up_messages", scope=audience.scope):
         logger.warning("Gave up telling %s of run %s after a day: %s", row.owner, row.run_id, row.error)
 
 

@@ -301,7 +301,7 @@ def _fits(pile: Sequence[Slice], each: Slice) -> bool:
 
 
 def _slices(bench: Bench, batch: Any) -> Iterator[Slice]:
-    file = lake.open_batch(bench.resources.store, batch.object_key, batch.sha256)
+    file = lake.open_rows(bench.resources.store, bench.source, batch)
     wanted = lake.schema_of(bench.source)
     columns = conformed(file.schema_arrow, wanted)
     trial = Trial(bench.source, bench.checks(batch), bench.suite.rules, batch.unreadable_rows, batch.unreadable)
@@ -388,7 +388,7 @@ def _freed(bench: Bench, opened: Open, confirmed: Sequence[Held]) -> list[Any]:
 
 
 def _may_be_copied(bench: Bench, opened: Open, held: Any) -> bool:
-    file, own = lake.open_batch(bench.resources.store, held.object_key, held.sha256), np.concatenate(opened.trial.hashes)
+    file, own = lake.open_rows(bench.resources.store, bench.source, held), np.concatenate(opened.trial.hashes)
     names = lake.schema_of(bench.source).names
     try:
         return any(np.isin(copies.hashes(table, bench.source), own).any() for table in lake.tables(file, TABLE_ROWS, names))

@@ -34,7 +34,7 @@ from perennial.errors import StoreError
 from perennial.resources import Resources
 from perennial.shell.database import Connection, fetch, fetch_one
 from perennial.shell.frames import plain_frame
-from perennial.shell.lake import open_batch, schema_of
+from perennial.shell.lake import open_batch, open_rows, schema_of
 from perennial.spec import REMOVED, FileSource
 from perennial.steps.batches import by_country
 
@@ -245,7 +245,7 @@ def _tables(
     for batch in batches:
         if batch.object_key is None:  # every row of it was rejected
             continue
-        file = open_batch(resources.store, batch.object_key, batch.sha256)
+        file = open_rows(resources.store, source, batch)
         there = [name for name in columns or file.schema_arrow.names if name in file.schema_arrow.names]
         for group in range(file.num_row_groups):
             yield (

@@ -22,7 +22,7 @@ RETURNING seq;
 SELECT position FROM cursors WHERE source = %(source)s FOR UPDATE;
 
 -- landed_beside: what else came with a batch's landing, as far as it was not replaced
-SELECT b.source, b.country, b.seq, b.object_key, b.sha256, b.unreadable_key, b.unreadable_sha256 FROM batches AS b
+SELECT b.source, b.country, b.seq, b.state, b.object_key, b.sha256, b.unreadable_key, b.unreadable_sha256 FROM batches AS b
 WHERE b.source = %(source)s AND b.lower = %(lower)s AND b.upper = %(upper)s
   AND (b.country, b.seq) <> (%(country)s, %(seq)s)
   AND (SELECT count(*) FROM batches AS r
