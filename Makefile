@@ -12,7 +12,10 @@ START  ?=
 PACE   ?= 0
 SPEED   = $(if $(EVERY),--every $(EVERY)) $(if $(START),--start $(START)) --pace $(PACE) $(if $(CYCLES),--cycles $(CYCLES))
 
-export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins
+# This tree's code first, then wherever else specs lie: PERENNIAL_MODELS and PERENNIAL_SOURCES name their packages.
+OWN    := $(CURDIR)/include:$(CURDIR)/plugins
+THEIRS := $(patsubst $(OWN):%,%,$(filter-out $(OWN),$(PYTHONPATH)))
+export PYTHONPATH := $(OWN)$(if $(THEIRS),:$(THEIRS))
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export GX_ANALYTICS_ENABLED := false
@@ -46,11 +49,11 @@ $(VENV)/mutants/.done: requirements-mutants.txt $(VENV)/.test
 	@$(UV) pip install -q --system-certs --python $(VENV)/mutants/bin/python --require-hashes -r requirements-mutants.txt
 	@touch $@
 
-run: $(VENV)/.core ## run everything on this machine: FLEET=shop or ride_hailing; CYCLES=3 ends after three, STAY=0 exits then
+run: $(VENV)/.core ## run everything on this machine: FLEET=shop, ride_hailing, flights or your own; CYCLES=3 ends after three, STAY=0 exits then
 	@$(BIN)/python -m embedded run --fleet $(FLEET) $(SPEED) --stay $(STAY)
 
-replay: $(VENV)/.core ## replay the shop's year and show what retraining was worth: EVERY=month, week, hour or quarter
-	@$(BIN)/python -m embedded replay $(SPEED)
+replay: $(VENV)/.core ## replay a fleet's past and show what retraining was worth: FLEET=shop EVERY=month, week, day, hour or quarter
+	@$(BIN)/python -m embedded replay --fleet $(FLEET) $(SPEED)
 
 stop: $(VENV)/.core ## stop what a run left behind
 	@$(BIN)/python -m embedded stop

@@ -13,6 +13,7 @@ from typing import Any
 from perennial.catalog import Catalog, FleetSpecs, load_catalog
 from perennial.cell import Cell
 from perennial.claims import is_name
+from perennial.connections import connection_of, dsn_of, store_of
 from perennial.errors import ArtifactError, Fault, PerennialError, RecipeMissing, RequestError, RulesBroken, SpecError
 from perennial.recipe import code_of, deployed_model, fleet_package, frozen_text, recipe_of
 from perennial.resources import Resources
@@ -223,9 +224,22 @@ def environment_resources() -> Resources:
         store=open_store(setting("PERENNIAL_STORE_URL")),
         signing_key=key_file("PERENNIAL_SIGNING_KEY"),
         public_keys=key_file("PERENNIAL_PUBLIC_KEYS"),
-        source_dsn=lambda name: setting(f"PERENNIAL_SOURCE_{name.upper()}"),
-        source_store=lambda name: open_store(setting(f"PERENNIAL_SOURCE_{name.upper()}")),
+        source_dsn=source_dsn,
+        source_store=source_store,
     )
+
+
+def source_dsn(name: str) -> str:
+    """How to reach a source's database: PERENNIAL_SOURCE_<NAME>, or its Connection in the environment."""
+    return os.environ.get(f"PERENNIAL_SOURCE_{name.upper()}") or dsn_of(connection_of(name))
+
+
+def source_store(name: str) -> Any:
+    """The store of a source's files, found as its database would be."""
+    from perennial.shell.store import open_store
+
+    url = os.environ.get(f"PERENNIAL_SOURCE_{name.upper()}")
+    return open_store(url) if url else open_store(*store_of(connection_of(name)))
 
 
 def migrate() -> str:
