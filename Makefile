@@ -22,7 +22,7 @@ export GX_ANALYTICS_ENABLED := false
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run replay stop test without-airflow with-airflow check unit integration dags stack faults bench bench-compaction bench-ingest bench-kills bench-scale bench-validation mutants check-models new-model try audit freeze champions lock clean
+.PHONY: help setup run replay stop test without-airflow with-airflow check unit integration dags stack faults bench bench-compaction bench-ingest bench-kills bench-scale bench-validation mutants check-models new-model new-source try audit freeze champions lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -107,11 +107,15 @@ bench-validation: $(VENV)/.core ## validation beside plain pandas and pandera: s
 mutants: $(VENV)/mutants/.done ## small faults put into what decides: which do the unit tests find? MODULES=spans for one
 	@$(BIN)/python benchmarks/mutants.py $(CURDIR)/$(VENV)/mutants/bin $(MODULES)
 
-check-models: $(VENV)/.core ## check every spec and say what to mend
+check-models: $(VENV)/.core ## check every spec and say what to correct
 	@$(BIN)/python -m perennial check-models
 
-new-model: $(VENV)/.core ## write a skeleton: FLEET=shop NAME=my_model SOURCE=order_lines
-	@$(BIN)/python -m perennial new-model --fleet $(FLEET) --name "$(NAME)" --source "$(or $(SOURCE),order_lines)"
+new-model: $(VENV)/.core ## write a skeleton: FLEET=shop NAME=my_model SOURCE=order_lines TARGET=price; a new fleet, too
+	@$(BIN)/python -m perennial new-model --fleet $(FLEET) --name "$(NAME)" --source "$(or $(SOURCE),order_lines)" --target "$(TARGET)"
+
+new-source: $(VENV)/.core ## write the spec of what is there: NAME=orders FILE=/data/orders/may.csv, or CONNECTION=my_db TABLE=orders
+	@$(BIN)/python -m embedded new-source --name "$(NAME)" --table "$(TABLE)" --file "$(FILE)" --connection "$(CONNECTION)" \
+		--key "$(KEY)" --event-time "$(EVENT_TIME)" --changed-at "$(CHANGED_AT)" --country "$(COUNTRY)"
 
 try: $(VENV)/.core ## train and judge one cell, publish nothing: MODEL=price COUNTRY=FR
 	@$(BIN)/python -m embedded exec -- $(BIN)/python -m perennial try --model "$(MODEL)" --country "$(COUNTRY)"

@@ -13,14 +13,17 @@ from datetime import datetime
 from rich.console import Console
 from rich.table import Table
 
-from embedded import own, replay
-from embedded.components import command_env
+from embedded import connections, own, replay
+from embedded.components import EXAMPLE_CONNECTIONS, command_env, source_connections
 from embedded.errors import EmbeddedError, StateInUse
 from embedded.examples import EXAMPLES, RIDE_HAILING, SHOP, Example
 from embedded.paths import repo_folder, state_folder
 from embedded.running import Stack, wanted_port
+from perennial import authoring
 from perennial.catalog import FleetSpecs, load_catalog
+from perennial.connections import variable_of
 from perennial.errors import PerennialError, RequestError
+from perennial.proposal import Wanted
 from perennial.steps.plan import moment
 from worlds.packaged import DataError
 
@@ -41,6 +44,7 @@ def main() -> int:
         verb.add_argument("--start", type=_moment, help="up to when the first cycle reads (default: the example's history)")
         verb.add_argument("--cycles", type=int, help="how many cycles to replay (default: all there are)")
         verb.add_argument("--pace", type=float, default=0.0, help="the least seconds that an hour of the world takes")
+    _add_new_source(verbs.add_parser("new-source", help="write the spec of a table or of files that are there already"))
     verbs.add_parser("stop", help="stop everything of the state folder")
     executing = verbs.add_parser("exec", help="run a command with the state folder's database and store")
     executing.add_argument("command", nargs=argparse.REMAINDER)
@@ -55,6 +59,16 @@ def main() -> int:
     except (EmbeddedError, PerennialError, DataError) as error:
         console.print(str(error), style="red", markup=False)
         return NO_SETUP
+
+
+def _add_new_source(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--name", required=True, help="the source's name: lower case, digits and _")
+    verb.add_argument("--table", default="", help="a table, with its schema before a dot or without")
+    verb.add_argument("--file", default="", help="a file of this machine, or its key in the Connection's store")
+    verb.add_argument("--connection", default="", help="a Connection; of a file of this machine it is made")
+    verb.add_argument("--key", default="", help="the columns that tell rows apart, parted by commas")
+    for role, what in (("event-time", "when a row happened"), ("changed-at", "when it was written"), ("country", "where")):
+        verb.add_argument(f"--{role}", default="", help=f"the column that says {what}")
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
@@ -87,7 +101,7 @@ def retrace(arguments: argparse.Namespace, console: Console) -> int:
         raise EmbeddedError(f"The world of {example.fleet} has no end. Say after how many cycles to look back: CYCLES=30.")
     folder = f"replay-{every}" if arguments.fleet == SHOP.fleet else f"replay-{arguments.fleet}-{every}"
     make_cycles = _example_cycles(arguments, whole_tables=False) or _own_past(arguments, every, console)
-    stack = Stack(state_folder() / folder, repo_folder())
+    stack = Stack(state_folder() / folder, repo_folder(), {} if example else own.UNSCHEDULED)
     with stack:
         stack.start(lambda fact: console.print(f"{fact} …", style="dim"), wanted_port())
         good = _survived(lambda: make_cycles(stack, console), console)
@@ -152,7 +166,7 @@ def _own_cycles(arguments: argparse.Namespace, console: Console) -> Cycles:
         good = True
         for _ in range(1 if arguments.cycles is None else arguments.cycles):
             for made in own.cycle(fleet, stack, console):
-                _show(fleet.specs, made, console)
+                _show(fleet.specs, made, console, since="the start of ingest")
                 good = good and made.is_good
         return good
 
@@ -169,7 +183,11 @@ def _own_past(arguments: argparse.Namespace, every: str, console: Console) -> Cy
         own.prepare(fleet, stack, console)
         own.ingest(fleet, stack, console)
         steps = own.moments(fleet, stack, every, arguments.start)[: arguments.cycles]
-        return own.retrace(fleet, stack, steps, console, lambda made: _show(fleet.specs, made, console, whole_table=False))
+
+        def show(made: replay.Cycle) -> None:
+            _show(fleet.specs, made, console, whole_table=False, since="its trigger")
+
+        return own.retrace(fleet, stack, steps, console, show)
 
     return make
 
@@ -182,10 +200,12 @@ def _own_fleet(arguments: argparse.Namespace, console: Console) -> own.Own:
     return fleet
 
 
-def _show(specs: FleetSpecs, made: replay.Cycle, console: Console, whole_table: bool = True) -> None:
+def _show(
+    specs: FleetSpecs, made: replay.Cycle, console: Console, whole_table: bool = True, since: str = "the world's commit"
+) -> None:
     if whole_table and made.outcomes:
         console.print(replay.table(specs, made.run_id, made.outcomes))
-    console.print(replay.summary(made))
+    console.print(replay.summary(made, since))
 
 
 def _wait(stack: Stack, seconds: float) -> None:
@@ -230,6 +250,32 @@ def _await_lock(stack: Stack) -> None:
     stack.lock.acquire()
 
 
+def new_source(arguments: argparse.Namespace, console: Console) -> int:
+    """Write the spec of a table or of files, and keep the Connection to files of this machine."""
+    connection, file = connections.reached(arguments.name, arguments.file, arguments.connection)
+    wanted = Wanted(
+        key=tuple(filter(None, arguments.key.split(","))),
+        event_time=arguments.event_time,
+        changed_at=arguments.changed_at,
+        country=arguments.country,
+    )
+
+    def write() -> int:
+        print(authoring.new_source(arguments.name, connection, arguments.table, file, wanted))
+        return GOOD
+
+    os.environ.update(connections.given())
+    if connection not in EXAMPLE_CONNECTIONS or variable_of(connection) in os.environ:
+        return write()
+    stack = Stack(state_folder(), repo_folder())
+
+    def write_from_examples() -> int:
+        os.environ.update(source_connections(stack.postgres, stack.paths))
+        return write()
+
+    return _with_postgres(stack, write_from_examples)
+
+
 def execute(arguments: argparse.Namespace, console: Console) -> int:
     """Run a command beside a running stack, or with PostgreSQL started for it."""
     stack = Stack(state_folder(), repo_folder())
@@ -267,7 +313,7 @@ def _with_postgres(stack: Stack, action: Callable[[], int]) -> int:
             stack.stop()
 
 
-VERBS = {"run": run, "replay": retrace, "stop": stop, "exec": execute, "sql": ask}
+VERBS = {"run": run, "replay": retrace, "stop": stop, "exec": execute, "new-source": new_source, "sql": ask}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -24,6 +24,7 @@ from perennial.shell.keys import read_private_key
 
 USER = "admin"
 OPERATIONAL = tuple(example.database for example in EXAMPLES.values() if example.database)
+EXAMPLE_CONNECTIONS = (*(f"{name}_db" for name in OPERATIONAL), "landing_store")
 DATABASES = ("airflow", "perennial", *OPERATIONAL)
 # No triggerer: no DAG of ours defers.
 COMPONENTS = {

@@ -10,11 +10,13 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from embedded.errors import ConnectionsError
 from embedded.paths import repo_folder
 from perennial.catalog import Catalog
-from perennial.connections import PREFIX, missing, read_connection, variable_of
+from perennial.connections import PREFIX, missing, read_connection, store_of, variable_of
+from perennial.errors import RequestError
 from perennial.spec import FileSource, Source
 
 
@@ -40,6 +42,33 @@ def remember(name: str, uri: str) -> None:
     handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w") as opened:
         opened.write(json.dumps(known, indent=2) + "\n")
+
+
+def reached(name: str, file: str, connection: str) -> tuple[str, str]:
+    """The Connection of a new source, and a file's key in its store.
+
+    A file of this machine needs none: one to the folder above its own is kept in the file of Connections. Raises RequestError
+    where neither is said, or a file lies outside of the Connection's folder.
+    """
+    path = Path(file).expanduser().resolve() if file else None
+    if path is None or not path.is_file():
+        if not connection:
+            raise RequestError(_nothing_reached(file))
+        return connection, file
+    connection = connection or f"{name}_files"
+    if variable_of(connection) not in given():
+        remember(connection, path.parent.parent.as_uri())
+    url, _ = store_of(read_connection(connection, given()[variable_of(connection)]))
+    root = Path(unquote(urlsplit(url).path))
+    if not url.startswith("file:") or not path.is_relative_to(root):
+        raise RequestError(f"{path} does not lie below {url}, where Connection {connection} leads. Name another one.")
+    return connection, path.relative_to(root).as_posix()
+
+
+def _nothing_reached(file: str) -> str:
+    if file:
+        return f"There is no file {file} on this machine. For one of a store, say CONNECTION=…, too."
+    return "Say CONNECTION=… of the table's database, or FILE=… of this machine."
 
 
 def needed(catalog: Catalog, sources: Iterable[str]) -> list[str]:

@@ -11,7 +11,7 @@ import pandas as pd
 from rich.console import Console
 
 from embedded import connections, replay
-from embedded.components import source_connections
+from embedded.components import EXAMPLE_CONNECTIONS, source_connections
 from embedded.errors import EmbeddedError, NothingAccepted
 from embedded.examples import EXAMPLES, Example
 from embedded.running import Stack
@@ -23,6 +23,7 @@ from perennial.shell.store import open_store
 from perennial.spec import FileSource, Source
 
 FREQUENCIES = {"month": "MS", "week": "7D", "day": "D", "hour": "h", "quarter": "15min"}
+UNSCHEDULED = {("scheduler", "use_job_schedule"): False}  # in a replay only what it triggers runs: neither cron nor events
 SHOWN = 5
 HELD = """
 SELECT country, seq, reason FROM batches WHERE source = %s AND state = 'quarantined' ORDER BY seq, country LIMIT %s
@@ -84,8 +85,7 @@ def _no_models(name: str) -> str:
 def refuse_early(own: Own, stack: Stack) -> None:
     """Raise ConnectionsError before anything is started, where no former run can know the Connections that are missing."""
     if not (stack.paths.postgres / "PG_VERSION").exists():
-        examples = [variable_of(f"{example.database}_db") for example in EXAMPLES.values() if example.database]
-        connections.refuse_missing(own.connections, [*connections.given(), *examples, variable_of("landing_store")])
+        connections.refuse_missing(own.connections, [*connections.given(), *map(variable_of, EXAMPLE_CONNECTIONS)])
 
 
 def prepare(own: Own, stack: Stack, console: Console) -> None:
@@ -143,10 +143,9 @@ def cycle(own: Own, stack: Stack, console: Console) -> list[replay.Cycle]:
         console.print("nothing new was accepted; asking what is due all the same")
         return [trigger(own, stack, {}, console)]
     replay.await_plan(stack, own.fleet, own.specs.sources)
-    return [
-        replay.ended(stack, own.fleet, run_id, begun.timestamp(), console)
-        for (run_id,) in _rows(stack, PLANNED, own.fleet, begun)
-    ]
+    planned = [run_id for (run_id,) in _rows(stack, PLANNED, own.fleet, begun)]
+    made = [replay.ended(stack, own.fleet, run_id, begun.timestamp(), console) for run_id in planned]
+    return [each for each in made if each.outcomes or not each.is_good] or made[-1:]
 
 
 def ingest(own: Own, stack: Stack, console: Console) -> None:

@@ -97,11 +97,11 @@ def ended(stack: Stack, fleet: str, run_id: str, since: float, console: Console)
     )
 
 
-def summary(made: Cycle) -> str:
-    """A cycle in one line: outcomes by state, and how long the last release took."""
+def summary(made: Cycle, since: str = "the world's commit") -> str:
+    """A cycle in one line: outcomes by state, and how long the last release took from when on."""
     counts = Counter(row.state for row in made.outcomes)
     shown = ", ".join(f"[{COLOURS.get(state, 'white')}]{number} {state}[/]" for state, number in counts.most_common())
-    return f"{made.run_id}: {made.state}; {shown or 'nothing was due'}; {made.seconds:.0f} s from the world's commit\n"
+    return f"{made.run_id}: {made.state}; {shown or 'nothing was due'}; {made.seconds:.0f} s from {since}\n"
 
 
 def table(specs: FleetSpecs, run_id: str, outcomes: list[Any]) -> Table:
