@@ -6,7 +6,7 @@ Names and values are evidence, not proof: each guess comes with a note for whoev
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -164,20 +164,17 @@ def _deleted(found: Found) -> str:
 
 
 def _codes(found: Found, country: str) -> dict[str | int, str]:
-    """A code for each value: its own where it can be one, ISO's for a country's name, else made of its letters."""
-    values = sorted(found.rows[country].dropna().unique().tolist())
+    """A code for each value: ISO's for a country's code or name, else one of its own, made of its letters."""
     names = {name.lower(): code for code, name in Locale("en").territories.items() if COUNTRY.fullmatch(code)}
     made: dict[str | int, str] = {}
-    for value in values:
-        made[value] = _free(_code(value, names), made.values())
+    for value in sorted(found.rows[country].dropna().unique().tolist()):
+        known = names.get(str(value).strip().lower()) or (value if value in names.values() else "")
+        made[value] = str(known) if known and known != UNKNOWN_COUNTRY else _free(_code(value), made.values())
     return made
 
 
-def _code(value: str | int, names: Mapping[str, str]) -> str:
-    text = str(value).strip()
-    if text.lower() in names:
-        return names[text.lower()]
-    code = re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_").upper()[:40]
+def _code(value: str | int) -> str:
+    code = re.sub(r"[^A-Za-z0-9_-]+", "_", str(value)).strip("_").upper()[:40]
     return code if is_path_segment(code) and code != UNKNOWN_COUNTRY else f"C_{code}"
 
 

@@ -35,7 +35,8 @@ TYPES = {
 ZONELESS = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?$"
 WRITE_ZONE = "a moment without its zone: write it as 2026-01-31T10:00:00Z"
 CAST_ZONE = "a moment without its zone: make it timestamptz, or read a view that says AT TIME ZONE"
-NO_WHOLE_NUMBER = r"^-?0[0-9]|\."  # a number of a code, whose zeros count, or one of a measure
+CODE = r"^-?0[0-9]+$"  # digits of a code, whose zeros count
+FRACTION = r"\."
 MOST_WRONG = 0.01  # share of values that a column of numbers or moments may hold beside them
 BY_VALUE = {bool: "bool", int: "int64", float: "float64", str: "string"}
 
@@ -126,7 +127,8 @@ def look_at_file(store: Store, key: str) -> Found:
         if path.stat().st_size == 0:
             raise FileRefused(f"{key} is empty.")
         columns = [_without_reserved(column) for column in LOOKS[kind](path)]
-        rows = _first_rows(path, kind, [column for column in columns if column.type])
+        usable = [column for column in columns if column.type]
+        rows = _first_rows(path, kind, usable) if usable else pd.DataFrame()
     if rows.empty:
         raise RequestError(f"{key} has no row that can be read: what its columns hold is guessed from rows.")
     return Found(columns=tuple(columns), rows=rows, seen=f"{len(rows):,} rows")
@@ -172,10 +174,10 @@ def _by_texts(name: str, values: pa.Array) -> FoundColumn:
     known = texts.filter(pc.invert(pc.or_(filled, pc.is_null(texts))))
     if len(known) == 0:
         return FoundColumn(name=name, type="string", kind="text", note="no value was seen")
-    for kind in ("int64", "bool", "float64", "timestamp"):
+    kinds = ("float64",) if _any_match(known, FRACTION) else ("int64", "bool", "float64")
+    for kind in (*kinds, "timestamp") if not _any_match(known, CODE) else ():
         wrong = sum(len(places) for places in typed(values, Column(name, kind), NO_VALUE)[1].values())
-        is_exact = kind in ("int64", "bool")
-        if wrong > (0 if is_exact else MOST_WRONG * len(known)) or (is_exact and _any_match(known, NO_WHOLE_NUMBER)):
+        if wrong > (0 if kind in ("int64", "bool") else MOST_WRONG * len(known)):
             continue
         note = f"{wrong:,} of {len(known):,} values are none: their rows will be kept aside" if wrong else ""
         return FoundColumn(name=name, type=kind, kind="text", note=note)
