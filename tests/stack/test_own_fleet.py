@@ -5,8 +5,10 @@ All is typed as in the README, in specs outside of this tree and a state folder 
 
 import json
 import os
+import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +119,14 @@ def test_from_a_file_and_a_table_to_champions_that_a_service_reads(ran, user):
             champion = champions.load(model, country)
             features = pd.DataFrame({name: [50.0] for name, _ in champion.schema})
             assert champion.predict(features)[0] == pytest.approx(150, abs=20)
+
+
+def test_the_manuals_reader_reads_it(ran, user, capsys):
+    page = (REPO / "docs" / "own-fleet.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    text = textwrap.dedent("   " + block).replace(".state", str(user.folder / "state"))
+    exec(compile(text.replace("temperature", "visit_price").replace("JFK", "NO"), "docs/own-fleet.md", "exec"), {})  # noqa: S102
+    assert "('load', 'float64')" in capsys.readouterr().out
 
 
 def test_each_cell_is_shown_with_its_reason(ran):
