@@ -83,7 +83,7 @@ dags: $(VENV)/.test ## tests of whole DAGs
 stack: $(VENV)/.test ## the real stack, two cycles of the real example
 	@$(BIN)/python -m pytest tests/stack
 
-faults: $(VENV)/.test ## parts of the real stack are killed amidst real runs
+faults: $(VENV)/.test ## parts of the real stack are killed during real runs
 	@$(BIN)/python -m pytest tests/faults
 
 bench-kills: $(VENV)/.test ## the same; keeps the table of kills and recoveries
@@ -129,7 +129,7 @@ freeze: $(VENV)/.core ## keep superseded recipes that champions still need
 champions: $(VENV)/.core ## every release of the replayed months, with verdict and reason
 	@$(BIN)/python -m embedded sql docs/champions.sql
 
-lock: $(VENV)/.core ## resolve the requirements anew
+lock: $(VENV)/.core ## resolve the requirements again
 	@for part in requirements requirements-test requirements-deploy requirements-mutants; do \
 		$(UV) pip compile -q --system-certs --generate-hashes --universal --python-version 3.11 --no-header \
 			--no-emit-index-url --no-emit-find-links $$part.in -o $$part.txt; done

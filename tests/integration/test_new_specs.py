@@ -15,7 +15,7 @@ from perennial.__main__ import main
 from perennial.authoring import environment_resources, new_source
 from perennial.catalog import load_catalog
 from perennial.client import Champions
-from perennial.errors import RequestError
+from perennial.errors import RequestError, SourceError
 from perennial.proposal import Wanted
 from perennial.shell.database import connect, fetch
 from perennial.steps import ingest, validate
@@ -209,6 +209,13 @@ def test_a_new_source_that_cannot_be_is_refused_by_name(own, table, name, table_
     with pytest.raises(RequestError, match=said):
         new_source(name, "orders_db", table_name, file_key, Wanted())
     assert list(own.glob("own_sources_*/*.py")) == []
+
+
+def test_a_connection_that_leads_nowhere_is_named(own, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_ORDERS_DB", "postgresql://ada:secret@127.0.0.1:1/nowhere?connect_timeout=2")
+    with pytest.raises(SourceError, match="Connection orders_db does not lead to a database") as refused:
+        new_source("orders", "orders_db", "orders", "", Wanted())
+    assert "secret" not in str(refused.value)
 
 
 def test_an_empty_table_tells_nothing_of_its_columns(own, table):

@@ -41,14 +41,17 @@ MOST_WRONG = 0.01  # share of values that a column of numbers or moments may hol
 BY_VALUE = {bool: "bool", int: "int64", float: "float64", str: "string"}
 
 
-def look_at_table(dsn: str, table: str) -> Found:
-    """A table's columns, its unique keys, and some rows of it. Raises SourceError and RequestError."""
+def look_at_table(dsn: str, connection: str, table: str) -> Found:
+    """A table's columns, its unique keys, and some rows of it, through the Connection of that name.
+
+    Raises SourceError where it leads nowhere, and RequestError where there is nothing to be seen.
+    """
     try:
         with closing(psycopg2.connect(dsn)) as database:
             database.set_session(readonly=True)
             return _table(database, table)
     except psycopg2.OperationalError as error:
-        raise SourceError(f"The database cannot be reached: {str(error).strip()}.") from error
+        raise SourceError(f"Connection {connection} does not lead to a database: {str(error).strip()}.") from error
 
 
 def _table(database: Any, table: str) -> Found:

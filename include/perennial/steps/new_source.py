@@ -13,7 +13,7 @@ from perennial.skeletons import file_source_text, source_text
 
 def of_table(dsn: str, name: str, connection: str, table: str, wanted: Wanted) -> str:
     """The spec of a table. Raises SourceError where it cannot be reached, RequestError where something is left to say."""
-    found = look_at_table(dsn, table)
+    found = look_at_table(dsn, connection, table)
     return source_text(name, connection, table, propose(found, wanted), found.seen)
 
 
