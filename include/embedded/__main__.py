@@ -32,6 +32,18 @@ GOOD, BAD, NO_SETUP, INTERRUPTED = 0, 1, 2, 130
 
 def main() -> int:
     """Run a verb. Its exit code: GOOD, BAD where a run was not, NO_SETUP where it could not even begin, or INTERRUPTED."""
+    arguments = _parser().parse_args()
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    try:
+        return VERBS[arguments.verb](arguments, console)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (EmbeddedError, PerennialError, DataError) as error:
+        console.print(str(error), style="red", markup=False)
+        return NO_SETUP
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="embedded", description="The whole stack on one machine.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     running = verbs.add_parser("run", help="start everything, and ingest and retrain a fleet, an example's from its world")
@@ -50,15 +62,7 @@ def main() -> int:
     executing.add_argument("command", nargs=argparse.REMAINDER)
     asking = verbs.add_parser("sql", help="print the rows of a query against Perennial's database")
     asking.add_argument("file")
-    arguments = parser.parse_args()
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    try:
-        return VERBS[arguments.verb](arguments, console)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except (EmbeddedError, PerennialError, DataError) as error:
-        console.print(str(error), style="red", markup=False)
-        return NO_SETUP
+    return parser
 
 
 def _add_new_source(verb: argparse.ArgumentParser) -> None:

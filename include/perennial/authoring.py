@@ -155,28 +155,44 @@ def new_model(fleet: str, name: str, source: str, target: str = "") -> str:
 
     Raises RequestError when the source or target is unknown, a name is none, or the file exists.
     """
-    from perennial.skeletons import fleet_text, model_text, target_of
+    from perennial.skeletons import model_text
 
     for what, text in (("fleet", fleet), ("model", name)):
         if not is_name(text):
             raise RequestError(f"{text!r} is no {what} name. Use lower case, digits and _.")
     catalog = load_catalog()
     spec = catalog.source(source)
-    column = target or target_of(spec)
-    if column not in [each.name for each in spec.declared_columns]:
-        raise RequestError(_no_target(spec, target))
+    column = _target(spec, target)
     folder = spec_folder("PERENNIAL_MODELS", "models") / fleet
     path = folder / f"{name}.py"
     if path.exists():
         raise RequestError(f"{path} exists already. Choose another name.")
+
     if fleet not in catalog.fleets:
-        _refuse_broken_fleet(catalog, folder)
-        folder.mkdir(exist_ok=True)
-        (folder / "__init__.py").write_text(fleet_text(fleet, sorted(set(spec.countries.values()))))
-        importlib.invalidate_caches()
+        _write_fleet(catalog, folder, spec)
     package = f"{spec_package('PERENNIAL_MODELS', 'models')}.{fleet}"
     path.write_text(model_text(name, fleet, package, _variable_of_fleet(package), spec, column))
     return f"Wrote {path}, which predicts {column}. Edit it, then `make check-models` and `make run FLEET={fleet}`."
+
+
+def _target(source: Source, asked: str) -> str:
+    """The column that a new model predicts. Raises RequestError where there is none."""
+    from perennial.skeletons import target_of
+
+    column = asked or target_of(source)
+    if column not in [each.name for each in source.declared_columns]:
+        raise RequestError(_no_target(source, asked))
+    return column
+
+
+def _write_fleet(catalog: Catalog, folder: Path, source: Source) -> None:
+    """Declare a fleet of a source's countries. Raises RequestError where something is there already."""
+    from perennial.skeletons import fleet_text
+
+    _refuse_broken_fleet(catalog, folder)
+    folder.mkdir(exist_ok=True)
+    (folder / "__init__.py").write_text(fleet_text(folder.name, sorted(set(source.countries.values()))))
+    importlib.invalidate_caches()
 
 
 def _no_target(source: Source, target: str) -> str:

@@ -38,25 +38,34 @@ def propose(found: Found, wanted: Wanted) -> Proposal:
     event_time, why_event = _event_time(found, wanted, changed_at)
     country, why_country = _country(found, wanted)
     key, why_key = _key(found, wanted, changed_at, {event_time, country})
-    problems = [
-        why for name, why in zip((event_time, country, key), (why_event, why_country, why_key), strict=True) if not name
-    ]
-    if found.has_revisions and not changed_at:
-        problems.append(why_changed)
-    if problems:
-        raise RequestError("\n".join(problems))
-    roles = {*key, event_time, changed_at}
+
+    unknown = {why_event: event_time, why_country: country, why_key: key}
+    if found.has_revisions:
+        unknown[why_changed] = changed_at
+    _refuse_unknown(unknown)
     return Proposal(
         key=key,
         event_time=event_time,
         changed_at=changed_at,
         country=country,
         countries=_codes(found, country),
-        columns=tuple(_column(found, column, roles, country) for column in found.usable),
+        columns=_columns(found, {*key, event_time, changed_at, country}),
         deleted=_deleted(found),
         notes={"key": why_key, "event_time": why_event, "changed_at": why_changed, "country": why_country},
-        left_out=tuple(f"{column.name} ({column.kind}){column.note}" for column in found.columns if not column.type),
+        left_out=_left_out(found),
     )
+
+
+def _refuse_unknown(guesses: dict[str, Any]) -> None:
+    """Raise RequestError with why there is no guess, for all of which there is none."""
+    problems = [why for why, guess in guesses.items() if not guess]
+    if problems:
+        raise RequestError("\n".join(problems))
+
+
+def _left_out(found: Found) -> tuple[str, ...]:
+    unusable = [column for column in found.columns if not column.type]
+    return tuple(f"{column.name} ({column.kind}){column.note}" for column in unusable)
 
 
 def _refuse_strangers(found: Found, wanted: Wanted) -> None:
@@ -184,27 +193,42 @@ def _free(code: str, taken: Iterable[str]) -> str:
     return next(each for each in itertools.chain([code], numbered) if each not in others)
 
 
-def _column(found: Found, column: FoundColumn, roles: set[str], country: str) -> tuple[Column, str]:
+def _columns(found: Found, roles: set[str]) -> tuple[tuple[Column, str], ...]:
+    return tuple(_column(column, found.rows[column.name], column.name in roles) for column in found.usable)
+
+
+def _column(column: FoundColumn, values: pd.Series, has_role: bool) -> tuple[Column, str]:
     """The column with bounds far around what was seen, and a comment about that."""
-    values = found.rows[column.name]
-    missing = float(values.isna().mean()) if len(values) else 0.0
-    nullable = not (column.is_required or column.name in roles | {country})
-    said = [f"missing in {max(missing, 0.001):.1%}"] if missing else []
-    bounds: dict[str, Any] = {}
-    is_measure = column.type in ("int64", "float64") and column.name not in roles | {country} and not _is_id(column.name)
-    if is_measure and values.notna().any():
-        least, most = values.min(), values.max()
-        bounds = _bounds(float(least), float(most))
-        said.append(f"seen: {least:,} to {most:,}")
-    is_category = column.type == "string" and column.name not in roles | {country} and values.nunique() <= MOST_CATEGORIES
-    if is_category:
-        said.append(f"seen: {values.nunique()} values")
-    made = Column(column.name, column.type, nullable=nullable, is_category=bool(is_category), **bounds)
-    return made, "; ".join([*said, *([column.note.lstrip(": ")] if column.note else [])])
+    is_category = column.type == "string" and not has_role and values.nunique() <= MOST_CATEGORIES
+    is_measure = column.type in ("int64", "float64") and not has_role and not _is_id(column.name)
+    seen = values.dropna() if is_measure else values.iloc[:0]
+
+    made = Column(
+        column.name,
+        column.type,
+        nullable=not (column.is_required or has_role),
+        is_category=bool(is_category),
+        **_bounds(seen),
+    )
+    said = [
+        _missing(values),
+        f"seen: {seen.min():,} to {seen.max():,}" if len(seen) else "",
+        f"seen: {values.nunique()} values" if is_category else "",
+        column.note.lstrip(": "),
+    ]
+    return made, "; ".join(filter(None, said))
 
 
-def _bounds(least: float, most: float) -> dict[str, Any]:
+def _missing(values: pd.Series) -> str:
+    share = float(values.isna().mean())
+    return f"missing in {max(share, 0.001):.1%}" if share else ""
+
+
+def _bounds(seen: pd.Series) -> dict[str, Any]:
     """Ten times as far as anything seen, to one digit, and none below 0 where values go down to it: gross mistakes are out."""
+    if seen.empty:
+        return {}
+    least, most = float(seen.min()), float(seen.max())
     far = _rounded_up(10 * max(abs(least), abs(most), 1))
     if far >= FARTHEST:
         return {}

@@ -6,7 +6,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ WRITE_ZONE = "a moment without its zone: write it as 2026-01-31T10:00:00Z"
 CAST_ZONE = "a moment without its zone: make it timestamptz, or read a view that says AT TIME ZONE"
 CODE = r"^-?0[0-9]+$"  # digits of a code, whose zeros count
 FRACTION = r"\."
+EXACT = ("int64", "bool")  # types of which every value has to be
 MOST_WRONG = 0.01  # share of values that a column of numbers or moments may hold beside them
 BY_VALUE = {bool: "bool", int: "int64", float: "float64", str: "string"}
 
@@ -57,19 +58,27 @@ def look_at_table(dsn: str, connection: str, table: str) -> Found:
 def _table(database: Any, table: str) -> Found:
     identifier = sql.Identifier(*table.split("."))
     named = identifier.as_string(database)
-    try:
+    with _named_errors(table):
         columns = [_column_of(row) for row in _ask(database, "columns_of", table=named)]
-        keys = tuple(tuple(row.names) for row in _ask(database, "unique_keys_of", table=named))
+        keys = [tuple(row.names) for row in _ask(database, "unique_keys_of", table=named)]
         (size,) = _ask(database, "size_of", table=named)
         rows = _some_rows(database, identifier, size, columns)
+    if rows.empty:
+        raise RequestError(f"Table {table} is empty: what its columns hold is guessed from rows.")
+    seen = f"{len(rows):,} rows"
+    if len(rows) >= SAMPLE:
+        seen = f"{len(rows):,} of about {size.rows:,.0f} rows"
+    return Found(columns=tuple(columns), rows=rows, seen=seen, keys=tuple(keys), has_revisions=True)
+
+
+@contextmanager
+def _named_errors(table: str) -> Iterator[None]:
+    try:
+        yield
     except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName) as error:
         raise RequestError(f"There is no table {table}: {str(error).splitlines()[0]}.") from error
     except psycopg2.errors.InsufficientPrivilege as error:
         raise RequestError(f"The role may not read {table}: GRANT SELECT ON {table} to it.") from error
-    if rows.empty:
-        raise RequestError(f"Table {table} is empty: what its columns hold is guessed from rows.")
-    seen = f"{len(rows):,} rows" if len(rows) < SAMPLE else f"{len(rows):,} of about {size.rows:,.0f} rows"
-    return Found(columns=tuple(columns), rows=rows, seen=seen, keys=keys, has_revisions=True)
 
 
 def _column_of(row: Any) -> FoundColumn:
@@ -83,16 +92,27 @@ def _column_of(row: Any) -> FoundColumn:
 def _some_rows(database: Any, table: sql.Identifier, size: Any, columns: Sequence[FoundColumn]) -> pd.DataFrame:
     """Rows from all over a large table, and the first ones of a view."""
     usable = [column for column in columns if column.type]
-    part: sql.Composable = sql.SQL("")
-    if size.is_stored and size.rows > SAMPLE:
-        part = sql.SQL(" TABLESAMPLE SYSTEM ({})").format(sql.Literal(min(100, 110 * SAMPLE / size.rows)))
-    casts = {"string": "{}::text", "float64": "{}::float8"}
-    chosen = [sql.SQL(casts.get(column.type, "{}")).format(sql.Identifier(column.name)) for column in usable]
-    text = sql.SQL("SELECT {} FROM {}{} LIMIT {}")
+    text = sql.SQL("SELECT {columns} FROM {table}{part} LIMIT {most}").format(
+        columns=sql.SQL(", ").join(map(_cast, usable)), table=table, part=_part(size), most=sql.Literal(SAMPLE)
+    )
     with database.cursor() as cursor:
-        cursor.execute(text.format(sql.SQL(", ").join(chosen), table, part, sql.Literal(SAMPLE)))
+        cursor.execute(text)
         rows = cursor.fetchall()
     return _framed({column.name: [row[place] for row in rows] for place, column in enumerate(usable)}, usable)
+
+
+def _part(size: Any) -> sql.Composable:
+    """Of a table that is larger than the sample, pages by chance, with some to spare."""
+    if not size.is_stored or size.rows <= SAMPLE:
+        return sql.SQL("")
+    percent = min(100, 110 * SAMPLE / size.rows)
+    return sql.SQL(" TABLESAMPLE SYSTEM ({})").format(sql.Literal(percent))
+
+
+def _cast(column: FoundColumn) -> sql.Composable:
+    """A column as a value that Python has in the spec's type."""
+    form = {"string": "{}::text", "float64": "{}::float8"}.get(column.type, "{}")
+    return sql.SQL(form).format(sql.Identifier(column.name))
 
 
 def _framed(values: dict[str, list[Any]], columns: Sequence[FoundColumn]) -> pd.DataFrame:
@@ -172,20 +192,29 @@ def _csv_columns(path: Path) -> list[FoundColumn]:
 
 def _by_texts(name: str, values: pa.Array) -> FoundColumn:
     """The narrowest type that holds all texts, or almost all of numbers and moments."""
-    texts = typed(values, Column(name, "string"))[0]
-    filled = pc.is_in(texts, pa.array(NO_VALUE))
-    known = texts.filter(pc.invert(pc.or_(filled, pc.is_null(texts))))
+    known = _without_missing(typed(values, Column(name, "string"))[0])
     if len(known) == 0:
         return FoundColumn(name=name, type="string", kind="text", note="no value was seen")
-    kinds = ("float64",) if _any_match(known, FRACTION) else ("int64", "bool", "float64")
-    for kind in (*kinds, "timestamp") if not _any_match(known, CODE) else ():
+    for kind in _candidates(known):
         wrong = sum(len(places) for places in typed(values, Column(name, kind), NO_VALUE)[1].values())
-        if wrong > (0 if kind in ("int64", "bool") else MOST_WRONG * len(known)):
-            continue
-        note = f"{wrong:,} of {len(known):,} values are none: their rows will be kept aside" if wrong else ""
-        return FoundColumn(name=name, type=kind, kind="text", note=note)
+        most = 0 if kind in EXACT else MOST_WRONG * len(known)
+        if wrong <= most:
+            note = f"{wrong:,} of {len(known):,} values are none: their rows will be kept aside" if wrong else ""
+            return FoundColumn(name=name, type=kind, kind="text", note=note)
     is_zoneless = pc.all(pc.match_substring_regex(known, ZONELESS)).as_py()
     return FoundColumn(name=name, type="string", kind="text", note=f": {WRITE_ZONE}" if is_zoneless else "")
+
+
+def _without_missing(texts: pa.Array) -> pa.Array:
+    is_missing = pc.or_(pc.is_in(texts, pa.array(NO_VALUE)), pc.is_null(texts))
+    return texts.filter(pc.invert(is_missing))
+
+
+def _candidates(texts: pa.Array) -> tuple[str, ...]:
+    """The types that texts may be of, the narrowest first: digits of a code are none, a measure is no whole number."""
+    if _any_match(texts, CODE):
+        return ()
+    return ("float64", "timestamp") if _any_match(texts, FRACTION) else (*EXACT, "float64", "timestamp")
 
 
 def _any_match(texts: pa.Array, pattern: str) -> bool:
