@@ -76,7 +76,7 @@ def _add_new_source(verb: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    """Start the stack, make cycles, stay until Ctrl-C unless told otherwise."""
+    """Start the stack, make cycles, stay until Ctrl-C unless asked otherwise."""
     make_cycles = _example_cycles(arguments) or _own_cycles(arguments, console)
     stack = Stack(state_folder(), repo_folder())
     started = time.monotonic()

@@ -24,7 +24,7 @@ COUNTRIES = {{
 
 {name} = {kind}(
     name="{name}",
-    owner=Owner("{name}-data"),  # with alerts=("mailto://…",) somebody is told when something is wrong
+    owner=Owner("{name}-data"),  # with alerts=("mailto://…",) its owner is notified
     connection="{connection}",
 {where}
 {roles}
@@ -42,7 +42,7 @@ from perennial import Fleet, Owner
 
 {fleet} = Fleet(
     name="{fleet}",
-    owner=Owner("{fleet}-team"),  # with alerts=("mailto://…",) it is told of its runs
+    owner=Owner("{fleet}-team"),  # with alerts=("mailto://…",) its owner is notified
     countries=({countries}),{pattern}
     workers=2,
 )
@@ -100,7 +100,7 @@ def estimator():
 
 {name} = Model(
     name="{name}",
-    owner=Owner("{fleet}-team"),  # with alerts=("mailto://…",) it is told when a champion moves or a cell fails
+    owner=Owner("{fleet}-team"),  # with alerts=("mailto://…",) its owner is notified
     source="{source}",
     countries=fleet.countries,
     examples=examples,

@@ -143,7 +143,7 @@ def _key(found: Found, wanted: Wanted, changed_at: str, roles: set[str]) -> tupl
             return named, f"The table's own.{more}"
     guessed = _unique(found, changed_at, roles)
     if guessed:
-        return guessed, f"A guess: different in each of {found.seen}. It has to name the same row for ever."
+        return guessed, f"A guess: different in each of {found.seen}. It must not change while a row lives."
     return (), f"No {LONGEST_KEY} columns tell the rows apart. Name those that do, KEY=a,b, or give each row a number."
 
 
