@@ -17,7 +17,6 @@ from embedded.paths import repo_folder
 from perennial.catalog import Catalog
 from perennial.connections import PREFIX, missing, read_connection, store_of, variable_of
 from perennial.errors import RequestError
-from perennial.spec import FileSource, Source
 
 
 def connections_file() -> Path:
@@ -82,11 +81,6 @@ def refuse_missing(names: Iterable[str], known: Iterable[str]) -> None:
     absent = [name for name in names if variable_of(name) not in set(known)]
     if absent:
         raise ConnectionsError(f"{missing(absent)} The file is {connections_file()}.")
-
-
-def place_of(source: Source) -> str:
-    """Where a source's rows lie, for messages."""
-    return f"below {source.prefix}" if isinstance(source, FileSource) else f"in table {source.table}"
 
 
 def _read(file: Path) -> dict[str, str]:

@@ -115,6 +115,8 @@ def _look_at(source: Source, known: dict[str, str], console: Console) -> None:
         return
     with postgres_source.connected(dsn_of(connection), source) as database:
         postgres_source.check_moments(database, source)
+        if not postgres_source.is_standby(database):
+            postgres_source.look(database, source)
 
 
 def _await_files(source: FileSource, store: Any, console: Console) -> None:
@@ -166,8 +168,14 @@ def _nothing_accepted(source: Source, stack: Stack, held: Sequence[Any]) -> str:
     if held:
         reasons.append(f"Correct {source.where}, then trigger quarantine_{source.name} with `validate again`, or accept.")
     if not reasons:
-        reasons.append(f"It has no rows {connections.place_of(source)} that changed before the oldest open transaction.")
+        reasons.append(_nothing_new(source))
     return "\n".join([f"No row of source {source.name} is accepted.", *reasons])
+
+
+def _nothing_new(source: Source) -> str:
+    if isinstance(source, FileSource):
+        return f"No file below {source.prefix} that has lain still for {source.quiet} holds a row."
+    return f"Table {source.table} has no row that was written before the oldest transaction that is open in its database."
 
 
 def trigger(own: Own, stack: Stack, conf: dict[str, Any], console: Console) -> replay.Cycle:

@@ -1,15 +1,21 @@
 """One's own fleet under `make run`: what is refused before anything starts, and the moments of its replay."""
 
+import io
+import os
 import sys
+import time
 from datetime import UTC, date, datetime
 
 import pytest
+from rich.console import Console
 
 from embedded import own
 from embedded.__main__ import main
-from embedded.errors import EmbeddedError
+from embedded.errors import EmbeddedError, NothingAccepted
 from embedded.examples import FLIGHTS, SHOP
+from perennial.catalog import load_catalog
 from perennial.errors import RequestError, SpecError
+from perennial.shell.store import FolderStore
 
 
 def test_a_fleet_that_is_not_there_is_named_beside_those_that_are_and_every_fault(tree):
@@ -93,3 +99,44 @@ def test_what_cannot_run_is_said_before_anything_starts_and_ends_with_two(words,
     assert main() == 2
     assert said in " ".join(capsys.readouterr().out.split())
     assert not (tmp_path / "state" / "postgres").exists()
+
+
+@pytest.fixture
+def flights():
+    """The airports' source: CSV files that have lain still for two seconds."""
+    return load_catalog().source("flights")
+
+
+def test_a_source_without_a_file_is_named_with_the_place_and_the_names_that_it_looks_for(flights, tmp_path):
+    (tmp_path / "flights").mkdir()
+    (tmp_path / "flights" / "may.xlsx").touch()
+    with pytest.raises(NothingAccepted, match=r"Source flights: file:.*/flights/ holds no file whose name is as the spec says"):
+        own._await_files(flights, FolderStore(tmp_path), Console())
+
+
+@pytest.mark.parametrize(("age", "waits"), [(0, 1), (100, 0)])
+def test_a_file_that_was_just_written_is_waited_for(flights, tmp_path, monkeypatch, age, waits):
+    (tmp_path / "flights").mkdir()
+    file = tmp_path / "flights" / "may.csv"
+    file.touch()
+    os.utime(file, (time.time() - age, time.time() - age))
+    slept = []
+    monkeypatch.setattr(own.time, "sleep", slept.append)
+    own._await_files(flights, FolderStore(tmp_path), Console(file=io.StringIO()))
+    assert len(slept) == waits
+    assert all(0 < seconds <= 2 for seconds in slept)
+
+
+@pytest.mark.parametrize(
+    ("held", "refused", "said"),
+    [
+        ([("EWR", 1, "too few rows")], [], "trigger quarantine_flights with `validate again`"),
+        ([], [("may.csv", "It has no column dest.")], "file may.csv: It has no column dest."),
+        ([], [], "No file below flights/ that has lain still for 0:00:02 holds a row."),
+    ],
+)
+def test_why_nothing_is_accepted_is_said_with_what_to_do(flights, monkeypatch, held, refused, said):
+    monkeypatch.setattr(own, "_rows", lambda *_: refused)
+    text = own._nothing_accepted(flights, None, held)
+    assert text.startswith("No row of source flights is accepted.\n")
+    assert said in text
