@@ -12,14 +12,17 @@ START  ?=
 PACE   ?= 0
 SPEED   = $(if $(EVERY),--every $(EVERY)) $(if $(START),--start $(START)) --pace $(PACE) $(if $(CYCLES),--cycles $(CYCLES))
 
-export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins
+# This tree's code first, then wherever else specs lie: PERENNIAL_MODELS and PERENNIAL_SOURCES name their packages.
+OWN    := $(CURDIR)/include:$(CURDIR)/plugins
+THEIRS := $(patsubst $(OWN):%,%,$(filter-out $(OWN),$(PYTHONPATH)))
+export PYTHONPATH := $(OWN)$(if $(THEIRS),:$(THEIRS))
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export GX_ANALYTICS_ENABLED := false
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup boosting run replay stop test without-airflow with-airflow check unit integration dags stack faults bench bench-compaction bench-ingest bench-kills bench-scale bench-validation mutants check-models new-model try audit freeze champions lock clean
+.PHONY: help setup boosting run replay stop test without-airflow with-airflow check unit integration dags stack faults bench bench-compaction bench-ingest bench-kills bench-scale bench-validation mutants check-models new-model new-source try audit freeze champions lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,11 +56,11 @@ $(VENV)/mutants/.done: requirements-mutants.txt $(VENV)/.test
 	@$(UV) pip install -q --system-certs --python $(VENV)/mutants/bin/python --require-hashes -r requirements-mutants.txt
 	@touch $@
 
-run: $(VENV)/.core ## run everything on this machine: FLEET=shop or ride_hailing; CYCLES=3 ends after three, STAY=0 exits then
+run: $(VENV)/.core ## run everything on this machine: FLEET=shop, ride_hailing, flights or your own; CYCLES=3 ends after three, STAY=0 exits then
 	@$(BIN)/python -m embedded run --fleet $(FLEET) $(SPEED) --stay $(STAY)
 
-replay: $(VENV)/.core ## replay the shop's year and show what retraining was worth: EVERY=month, week, hour or quarter
-	@$(BIN)/python -m embedded replay $(SPEED)
+replay: $(VENV)/.core ## replay a fleet's past and show what retraining was worth: FLEET=shop EVERY=month, week, day, hour or quarter
+	@$(BIN)/python -m embedded replay --fleet $(FLEET) $(SPEED)
 
 stop: $(VENV)/.core ## stop what a run left behind
 	@$(BIN)/python -m embedded stop
@@ -87,7 +90,7 @@ dags: $(VENV)/.test ## tests of whole DAGs
 stack: $(VENV)/.test ## the real stack, two cycles of the real example
 	@$(BIN)/python -m pytest tests/stack
 
-faults: $(VENV)/.test ## parts of the real stack are killed amidst real runs
+faults: $(VENV)/.test ## parts of the real stack are killed during real runs
 	@$(BIN)/python -m pytest tests/faults
 
 bench-kills: $(VENV)/.test ## the same; keeps the table of kills and recoveries
@@ -111,11 +114,15 @@ bench-validation: $(VENV)/.core ## validation beside plain pandas and pandera: s
 mutants: $(VENV)/mutants/.done ## small faults put into what decides: which do the unit tests find? MODULES=spans for one
 	@$(BIN)/python benchmarks/mutants.py $(CURDIR)/$(VENV)/mutants/bin $(MODULES)
 
-check-models: $(VENV)/.core ## check every spec and say what to mend
+check-models: $(VENV)/.core ## check every spec and say what to correct
 	@$(BIN)/python -m perennial check-models
 
-new-model: $(VENV)/.core ## write a skeleton: FLEET=shop NAME=my_model SOURCE=order_lines
-	@$(BIN)/python -m perennial new-model --fleet $(FLEET) --name "$(NAME)" --source "$(or $(SOURCE),order_lines)"
+new-model: $(VENV)/.core ## write a skeleton: FLEET=shop NAME=my_model SOURCE=order_lines TARGET=price; a new fleet, too
+	@$(BIN)/python -m perennial new-model --fleet $(FLEET) --name "$(NAME)" --source "$(or $(SOURCE),order_lines)" --target "$(TARGET)"
+
+new-source: $(VENV)/.core ## write the spec of what is there: NAME=orders FILE=/data/orders/may.csv, or CONNECTION=my_db TABLE=orders
+	@$(BIN)/python -m embedded new-source --name "$(NAME)" --table "$(TABLE)" --file "$(FILE)" --connection "$(CONNECTION)" \
+		--key "$(KEY)" --event-time "$(EVENT_TIME)" --changed-at "$(CHANGED_AT)" --country "$(COUNTRY)"
 
 try: $(VENV)/.core ## train and judge one cell, publish nothing: MODEL=price COUNTRY=FR
 	@$(BIN)/python -m embedded exec -- $(BIN)/python -m perennial try --model "$(MODEL)" --country "$(COUNTRY)"
@@ -129,7 +136,7 @@ freeze: $(VENV)/.core ## keep superseded recipes that champions still need
 champions: $(VENV)/.core ## every release of the replayed months, with verdict and reason
 	@$(BIN)/python -m embedded sql docs/champions.sql
 
-lock: $(VENV)/.core ## resolve the requirements anew
+lock: $(VENV)/.core ## resolve the requirements again
 	@for part in requirements requirements-boosting requirements-test requirements-deploy requirements-mutants; do \
 		$(UV) pip compile -q --system-certs --generate-hashes --universal --python-version 3.11 --no-header \
 			--no-emit-index-url --no-emit-find-links $$part.in -o $$part.txt; done

@@ -22,7 +22,7 @@ OUTSIDE = {
 CATCH_ALL = {
     "catalog.py:_load_fleets": "a fleet that cannot be imported must not hide the others",
     "catalog.py:_load_sources": "a source that cannot be imported must not hide the others",
-    "catalog.py:_load_fleet": "a model that cannot be imported must not hide the others",
+    "catalog.py:_import_models": "a model that cannot be imported must not hide the others",
     "catalog.py:_faults_of": "a spec whose values are of a wrong type must not hide the others",
     "failures.py:_said": "an error that cannot say what it is about is still an error's",
     "authoring.py:_recipe_faults": "estimator() is the user's code: all faults are reported at once",
@@ -213,7 +213,7 @@ def test_every_query_that_is_used_exists_and_every_query_is_used():
     used = {
         text
         for file in callers
-        for call in calls(file, {"fetch", "fetch_one", "run", "copy_into", "_ask"})
+        for call in calls(file, {"fetch", "fetch_one", "run", "copy_into", "_ask", "ask"})
         for text in [node.value for node in call.args if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     }
     own = {name for name in used if re.fullmatch(r"[a-z_]+", name)}
@@ -228,7 +228,8 @@ def test_queries_are_named_where_they_are_used():
 
 def test_sql_stands_in_sql_files():
     statement = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|DROP|WITH|LISTEN|NOTIFY)\s+[\w*(]", re.ASCII)
-    allowed = {"shell/database.py", "shell/postgres_source.py"}  # migrations' own table; SQL composed from a source's spec
+    # migrations' own table; SQL composed from a source's spec, and from the name of a table that has none yet
+    allowed = {"shell/database.py", "shell/postgres_source.py", "shell/looks.py"}
     found = {
         name_of(file)
         for file in (*files(PERENNIAL), *files(PLUGINS), *files(DAGS))

@@ -1,4 +1,4 @@
-"""``python -m embedded run|stop|exec|sql``: the verbs behind ``make run`` and its kin."""
+"""``python -m embedded run|replay|stop|exec|sql``: the verbs behind ``make run`` and its kin."""
 
 import argparse
 import math
@@ -7,19 +7,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from rich.console import Console
 from rich.table import Table
 
-from embedded.components import command_env
+from embedded import connections, own, replay
+from embedded.components import EXAMPLE_CONNECTIONS, command_env, source_connections
 from embedded.errors import EmbeddedError, StateInUse
-from embedded.examples import EXAMPLES, SHOP, Example
+from embedded.examples import EXAMPLES, RIDE_HAILING, SHOP, Example
 from embedded.paths import repo_folder, state_folder
 from embedded.running import Stack, wanted_port
-from perennial.catalog import load_catalog
+from perennial import authoring
+from perennial.catalog import FleetSpecs, load_catalog
+from perennial.connections import variable_of
 from perennial.errors import PerennialError, RequestError
+from perennial.proposal import Wanted
 from perennial.steps.plan import moment
 from worlds.packaged import DataError
 
@@ -27,25 +31,8 @@ GOOD, BAD, NO_SETUP, INTERRUPTED = 0, 1, 2, 130
 
 
 def main() -> int:
-    """Run a verb; the exit codes are those the README promises."""
-    parser = argparse.ArgumentParser(prog="embedded", description="The whole stack on one machine.")
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    running = verbs.add_parser("run", help="start everything and replay the example")
-    running.add_argument("--fleet", choices=sorted(EXAMPLES), default=SHOP.fleet, help="which example to replay")
-    running.add_argument("--stay", type=int, choices=[0, 1], default=1, help="0: exit after the cycles")
-    steps = sorted({step for example in EXAMPLES.values() for step in example.world.FREQUENCIES})
-    replaying = verbs.add_parser("replay", help="replay the shop to its end, and show what retraining was worth")
-    for verb in (running, replaying):
-        verb.add_argument("--every", choices=steps, help="how long a cycle's time is (default: shop month, ride_hailing day)")
-        verb.add_argument("--start", type=_moment, help="up to when the first cycle reads (default: the example's history)")
-        verb.add_argument("--cycles", type=int, help="how many cycles to replay (default: all there are)")
-        verb.add_argument("--pace", type=float, default=0.0, help="the least seconds that an hour of the world takes")
-    verbs.add_parser("stop", help="stop everything of the state folder")
-    executing = verbs.add_parser("exec", help="run a command with the state folder's database and store")
-    executing.add_argument("command", nargs=argparse.REMAINDER)
-    asking = verbs.add_parser("sql", help="print the rows of a query against Perennial's database")
-    asking.add_argument("file")
-    arguments = parser.parse_args()
+    """Run a verb. Its exit code: GOOD, BAD where a run was not, NO_SETUP where it could not even begin, or INTERRUPTED."""
+    arguments = _parser().parse_args()
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     try:
         return VERBS[arguments.verb](arguments, console)
@@ -56,10 +43,41 @@ def main() -> int:
         return NO_SETUP
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="embedded", description="The whole stack on one machine.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    running = verbs.add_parser("run", help="start everything, and ingest and retrain a fleet, an example's from its world")
+    running.add_argument("--stay", type=int, choices=[0, 1], default=1, help="0: exit after the cycles")
+    steps = sorted({*own.FREQUENCIES, *(step for example in EXAMPLES.values() for step in example.world.FREQUENCIES)})
+    replaying = verbs.add_parser("replay", help="replay a fleet's past to its end, and show what retraining was worth")
+    for verb in (running, replaying):
+        verb.add_argument("--fleet", default=SHOP.fleet, help="a fleet of the specs (default: shop)")
+        verb.add_argument("--every", choices=steps, help="how long a cycle's time is (default: shop month, ride_hailing day)")
+        verb.add_argument("--start", type=_moment, help="up to when the first cycle reads (default: the example's history)")
+        verb.add_argument("--cycles", type=int, help="how many cycles to replay (default: all there are)")
+        verb.add_argument("--pace", type=float, default=0.0, help="the least seconds that an hour of the world takes")
+    _add_new_source(verbs.add_parser("new-source", help="write the spec of a table or of files that are there already"))
+    verbs.add_parser("stop", help="stop everything of the state folder")
+    executing = verbs.add_parser("exec", help="run a command with the state folder's database and store")
+    executing.add_argument("command", nargs=argparse.REMAINDER)
+    asking = verbs.add_parser("sql", help="print the rows of a query against Perennial's database")
+    asking.add_argument("file")
+    return parser
+
+
+def _add_new_source(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--name", required=True, help="the source's name: lower case, digits and _")
+    verb.add_argument("--table", default="", help="a table, with its schema before a dot or without")
+    verb.add_argument("--file", default="", help="a file of this machine, or its key in the Connection's store")
+    verb.add_argument("--connection", default="", help="a Connection; of a file of this machine it is made")
+    verb.add_argument("--key", default="", help="the columns that tell rows apart, parted by commas")
+    for role, what in (("event-time", "when a row happened"), ("changed-at", "when it was written"), ("country", "where")):
+        verb.add_argument(f"--{role}", default="", help=f"the column that says {what}")
+
+
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    """Start the stack, replay cycles, stay until Ctrl-C unless told otherwise."""
-    example = EXAMPLES[arguments.fleet]
-    every = example.checked(arguments.every)
+    """Start the stack, make cycles, stay until Ctrl-C unless asked otherwise."""
+    make_cycles = _example_cycles(arguments) or _own_cycles(arguments, console)
     stack = Stack(state_folder(), repo_folder())
     started = time.monotonic()
     with stack:
@@ -68,56 +86,130 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             f"Airflow: {stack.url}  user [bold]{stack.user}[/bold]  password [bold]{stack.password}[/bold]", soft_wrap=True
         )
         console.print(f"up after {time.monotonic() - started:.0f} s\n", style="dim")
-        stack.api.wait_for_dag("compact")
-        stack.api.unpause("compact")
-        good = _replay(example, stack, every, arguments, console, whole_tables=True)
+        replay.unpause(stack, "compact")
+        good = _survived(lambda: make_cycles(stack, console), console)
         if arguments.stay:
-            stack.api.wait_for_dag("maintain")
-            stack.api.unpause("maintain")
-            console.print("The replay has paused; Airflow stays up. Ctrl-C stops it.")
+            replay.unpause(stack, "maintain")
+            console.print("Airflow stays up, and ingests and retrains by its schedules. Ctrl-C stops it.")
             _wait(stack, math.inf)
     return GOOD if good else BAD
 
 
-def replay(arguments: argparse.Namespace, console: Console) -> int:
-    """Replay the shop's cycles in a state folder of their own, then compare the champions with simpler ways."""
+def retrace(arguments: argparse.Namespace, console: Console) -> int:
+    """Replay a fleet's past in a state folder of its own, then compare the champions with simpler ways."""
     from embedded.worth import show_worth
 
-    every = SHOP.checked(arguments.every)
-    stack = Stack(state_folder() / f"replay-{every}", repo_folder())
+    example = own.example_of(arguments.fleet)
+    every = example.checked(arguments.every) if example else own.checked(arguments.every)
+    if example is RIDE_HAILING and arguments.cycles is None:
+        raise EmbeddedError(f"The world of {example.fleet} has no end. Say after how many cycles to look back: CYCLES=30.")
+    folder = f"replay-{every}" if arguments.fleet == SHOP.fleet else f"replay-{arguments.fleet}-{every}"
+    make_cycles = _example_cycles(arguments, whole_tables=False) or _own_past(arguments, every, console)
+    stack = Stack(state_folder() / folder, repo_folder(), {} if example else own.UNSCHEDULED)
     with stack:
         stack.start(lambda fact: console.print(f"{fact} …", style="dim"), wanted_port())
-        good = _replay(SHOP, stack, every, arguments, console, whole_tables=False)
-        show_worth(SHOP, stack, console)
+        good = _survived(lambda: make_cycles(stack, console), console)
+        show_worth(arguments.fleet, stack, console)
     return GOOD if good else BAD
 
 
-def _replay(
-    example: Example, stack: Stack, every: str, arguments: argparse.Namespace, console: Console, whole_tables: bool
-) -> bool:
-    from embedded import replay
-
-    replay.prepare(example, stack)
-    steps = replay.next_steps(example, stack, every, arguments.start)
-    steps = replay.paced(steps, arguments.pace, lambda seconds: _wait(stack, seconds))
-    specs, good, cycles = load_catalog().fleet(example.fleet), True, 0
+def _survived(make_cycles: Callable[[], bool], console: Console) -> bool:
+    """Whether cycles were good; what stops them is said, and whoever stays looks at it in Airflow."""
     try:
-        while cycles != arguments.cycles:
-            step = next(steps, None)
-            if step is None:
-                console.print("The replay has reached its end. `make clean` starts it over.")
-                break
-            made = replay.cycle(example, stack, step, console)
-            if made is None:
-                continue
-            cycles, good = cycles + 1, good and made.is_good
-            if whole_tables:
-                console.print(replay.table(specs, made.run_id, made.outcomes))
-            console.print(replay.summary(made))
+        return make_cycles()
     except (EmbeddedError, PerennialError) as error:
         console.print(str(error), style="red", markup=False)
         return False
+
+
+Cycles = Callable[[Stack, Console], bool]
+
+
+def _example_cycles(arguments: argparse.Namespace, whole_tables: bool = True) -> Cycles | None:
+    """What replays an example's world; None where the fleet is no example."""
+    example = own.example_of(arguments.fleet)
+    if example is None:
+        return None
+    every = example.checked(arguments.every)
+
+    def make(stack: Stack, console: Console) -> bool:
+        replay.prepare(example, stack)
+        steps = replay.next_steps(example, stack, every, arguments.start)
+        steps = replay.paced(steps, arguments.pace, lambda seconds: _wait(stack, seconds))
+        return _replay(example, stack, steps, arguments.cycles, console, whole_tables)
+
+    return make
+
+
+def _replay(
+    example: Example, stack: Stack, steps: Iterator[datetime], most: int | None, console: Console, whole_tables: bool
+) -> bool:
+    good, cycles = True, 0
+    while cycles != most:
+        step = next(steps, None)
+        if step is None:
+            console.print("The replay has reached its end. `make clean` starts it over.")
+            break
+        made = replay.cycle(example, stack, step, console)
+        if made is None:
+            continue
+        cycles, good = cycles + 1, good and made.is_good
+        _show(load_catalog().fleet(example.fleet), made, console, whole_tables)
     return good
+
+
+def _own_cycles(arguments: argparse.Namespace, console: Console) -> Cycles:
+    """What ingests and retrains one's own fleet. Raises before anything is started where that cannot be."""
+    if arguments.every or arguments.start or arguments.pace:
+        raise EmbeddedError(f"EVERY, START and PACE are for replays: {arguments.fleet} reads what its sources hold now.")
+    fleet = _own_fleet(arguments, console)
+    own.refuse_early(fleet, Stack(state_folder(), repo_folder()))
+
+    def make(stack: Stack, console: Console) -> bool:
+        own.prepare(fleet, stack, console)
+        good = True
+        for _ in range(1 if arguments.cycles is None else arguments.cycles):
+            for made in own.cycle(fleet, stack, console):
+                _show(fleet.specs, made, console, since="the start of ingest")
+                good = good and made.is_good
+        return good
+
+    return make
+
+
+def _own_past(arguments: argparse.Namespace, every: str, console: Console) -> Cycles:
+    """What ingests one's own sources once, and retrains as of one moment after the other."""
+    if arguments.pace:
+        raise EmbeddedError(f"PACE is for the examples: all that {arguments.fleet} reads has happened.")
+    fleet = _own_fleet(arguments, console)
+
+    def make(stack: Stack, console: Console) -> bool:
+        own.prepare(fleet, stack, console)
+        own.ingest(fleet, stack, console)
+        steps = own.moments(fleet, stack, every, arguments.start)[: arguments.cycles]
+
+        def show(made: replay.Cycle) -> None:
+            _show(fleet.specs, made, console, whole_table=False, since="its trigger")
+
+        return own.retrace(fleet, stack, steps, console, show)
+
+    return make
+
+
+def _own_fleet(arguments: argparse.Namespace, console: Console) -> own.Own:
+    fleet = own.own_fleet(load_catalog(), arguments.fleet)
+    for refused in fleet.specs.refused.values():
+        for fault in refused.faults:
+            console.print(str(fault), style="yellow", markup=False)
+    return fleet
+
+
+def _show(
+    specs: FleetSpecs, made: replay.Cycle, console: Console, whole_table: bool = True, since: str = "the world's commit"
+) -> None:
+    if whole_table and made.outcomes:
+        console.print(replay.table(specs, made.run_id, made.outcomes))
+    console.print(replay.summary(made, since))
 
 
 def _wait(stack: Stack, seconds: float) -> None:
@@ -162,6 +254,32 @@ def _await_lock(stack: Stack) -> None:
     stack.lock.acquire()
 
 
+def new_source(arguments: argparse.Namespace, console: Console) -> int:
+    """Write the spec of a table or of files, and keep the Connection to files of this machine."""
+    connection, file = connections.reached(arguments.name, arguments.file, arguments.connection)
+    wanted = Wanted(
+        key=tuple(filter(None, arguments.key.split(","))),
+        event_time=arguments.event_time,
+        changed_at=arguments.changed_at,
+        country=arguments.country,
+    )
+
+    def write() -> int:
+        print(authoring.new_source(arguments.name, connection, arguments.table, file, wanted))
+        return GOOD
+
+    os.environ.update(connections.given())
+    if connection not in EXAMPLE_CONNECTIONS or variable_of(connection) in os.environ:
+        return write()
+    stack = Stack(state_folder(), repo_folder())
+
+    def write_from_examples() -> int:
+        os.environ.update(source_connections(stack.postgres, stack.paths))
+        return write()
+
+    return _with_postgres(stack, write_from_examples)
+
+
 def execute(arguments: argparse.Namespace, console: Console) -> int:
     """Run a command beside a running stack, or with PostgreSQL started for it."""
     stack = Stack(state_folder(), repo_folder())
@@ -199,7 +317,7 @@ def _with_postgres(stack: Stack, action: Callable[[], int]) -> int:
             stack.stop()
 
 
-VERBS = {"run": run, "replay": replay, "stop": stop, "exec": execute, "sql": ask}
+VERBS = {"run": run, "replay": retrace, "stop": stop, "exec": execute, "new-source": new_source, "sql": ask}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,6 +13,7 @@ from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from embedded import connections
 from embedded.errors import PortInUse
 from embedded.examples import EXAMPLES
 from embedded.paths import Paths
@@ -23,6 +24,7 @@ from perennial.shell.keys import read_private_key
 
 USER = "admin"
 OPERATIONAL = tuple(example.database for example in EXAMPLES.values() if example.database)
+EXAMPLE_CONNECTIONS = (*(f"{name}_db" for name in OPERATIONAL), "landing_store")
 DATABASES = ("airflow", "perennial", *OPERATIONAL)
 # No triggerer: no DAG of ours defers.
 COMPONENTS = {
@@ -92,14 +94,13 @@ def airflow_env(
     sections = {**_settings(paths, postgres, ports, known), **settings}
     env |= {f"AIRFLOW__{section}__{key}".upper(): str(value) for (section, key), value in sections.items()}
     return env | {
+        **source_connections(postgres, paths),
         "AIRFLOW_HOME": str(paths.airflow),
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(paths.repo / "include"), env.get("PYTHONPATH")))),
+        "PYTHONPATH": _import_path(paths, env),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', os.defpath)}",
         "AIRFLOW_CONN_AIRFLOW_DB": _connection(postgres, "airflow"),
         "AIRFLOW_CONN_PERENNIAL_DB": _connection(postgres, "perennial"),
-        **{f"AIRFLOW_CONN_{name.upper()}_DB": _connection(postgres, name) for name in OPERATIONAL},
         "AIRFLOW_CONN_PERENNIAL_STORE": _store(paths.store),
-        "AIRFLOW_CONN_LANDING_STORE": _store(paths.landing),
         "AIRFLOW_CONN_PERENNIAL_MAIL": _mail_connection(ports["mail"]),
         "PERENNIAL_SIGNING_KEY": str(private),
         "PERENNIAL_PUBLIC_KEYS": str(public),
@@ -113,14 +114,24 @@ def command_env(paths: Paths, postgres: Postgres) -> dict[str, str]:
     private, public = make_signing_keys(paths)
     return {
         **os.environ,
-        "PYTHONPATH": str(paths.repo / "include"),
+        **source_connections(postgres, paths),
+        "PYTHONPATH": _import_path(paths, os.environ),
         "PERENNIAL_DATABASE_URL": postgres.dsn("perennial"),
         "PERENNIAL_STORE_URL": paths.store.as_uri(),
         "PERENNIAL_SIGNING_KEY": str(private),
         "PERENNIAL_PUBLIC_KEYS": str(public),
-        **{f"PERENNIAL_SOURCE_{name.upper()}_DB": postgres.dsn(name) for name in OPERATIONAL},
-        "PERENNIAL_SOURCE_LANDING_STORE": paths.landing.as_uri(),
     }
+
+
+def source_connections(postgres: Postgres, paths: Paths) -> dict[str, str]:
+    """The examples' Connections, and those that are given for one's own sources."""
+    examples = {f"AIRFLOW_CONN_{name.upper()}_DB": _connection(postgres, name) for name in OPERATIONAL}
+    return {**examples, "AIRFLOW_CONN_LANDING_STORE": _store(paths.landing), **connections.given()}
+
+
+def _import_path(paths: Paths, environment: Mapping[str, str]) -> str:
+    """This tree's code first, then wherever the user's specs lie."""
+    return os.pathsep.join(filter(None, (str(paths.repo / "include"), environment.get("PYTHONPATH"))))
 
 
 def component_env(name: str, env: Mapping[str, str]) -> dict[str, str]:

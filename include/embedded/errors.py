@@ -30,3 +30,11 @@ class NotReady(EmbeddedError):
 
 class ApiError(EmbeddedError):
     """Airflow's REST API refused the request."""
+
+
+class ConnectionsError(EmbeddedError):
+    """A Connection is missing, or cannot be read."""
+
+
+class NothingAccepted(EmbeddedError):
+    """No row of a source was accepted."""

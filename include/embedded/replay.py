@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -42,7 +42,12 @@ class Cycle:
 def prepare(example: Example, stack: Stack) -> None:
     """Make the world's tables, and let the scheduler run the example's DAGs."""
     example.world.prepare(_place(example, stack))
-    for dag_id in (f"ingest_{example.source}", f"retrain_{example.fleet}"):
+    unpause(stack, f"ingest_{example.source}", f"retrain_{example.fleet}")
+
+
+def unpause(stack: Stack, *dag_ids: str) -> None:
+    """Let the scheduler run DAGs, as soon as it has read them."""
+    for dag_id in dag_ids:
         stack.api.wait_for_dag(dag_id)
         stack.api.unpause(dag_id)
 
@@ -75,23 +80,28 @@ def cycle(example: Example, stack: Stack, until: datetime, console: Console) -> 
         return None
     console.print(f"[bold]{until:%Y-%m-%d %H:%M}[/bold]: {example.source} has {rows:,} new rows")
     time.sleep(load_catalog().source(example.source).max_commit_lag.total_seconds())
-    _ingest(example, stack, console)
-    run_id = _await_plan(example, stack)
-    state = _await_end(example, stack, run_id, console)
-    ended = next((row.released_at for row in _ask(stack, "last_release_of", run_id=run_id) if row.released_at), None)
+    ingest(stack, example.source, console)
+    run_id = await_plan(stack, example.fleet, [example.source])
+    return ended(stack, example.fleet, run_id, committed, console)
+
+
+def ended(stack: Stack, fleet: str, run_id: str, since: float, console: Console) -> Cycle:
+    """What a run came to, once it is over; ``since``: from when on its seconds count."""
+    state = _await_end(stack, fleet, run_id, console)
+    last = next((row.released_at for row in ask(stack, "last_release_of", run_id=run_id) if row.released_at), None)
     return Cycle(
         run_id=run_id,
         state=state,
-        outcomes=_ask(stack, "outcomes_of", run_id=run_id),
-        seconds=(ended.timestamp() if ended else time.time()) - committed,
+        outcomes=ask(stack, "outcomes_of", run_id=run_id),
+        seconds=(last.timestamp() if last else time.time()) - since,
     )
 
 
-def summary(made: Cycle) -> str:
-    """A cycle in one line: outcomes by state, and how long the last release took."""
+def summary(made: Cycle, since: str = "the world's commit") -> str:
+    """A cycle in one line: outcomes by state, and how long the last release took from when on."""
     counts = Counter(row.state for row in made.outcomes)
     shown = ", ".join(f"[{COLOURS.get(state, 'white')}]{number} {state}[/]" for state, number in counts.most_common())
-    return f"{made.run_id}: {made.state}; {shown or 'nothing was due'}; {made.seconds:.0f} s from the world's commit\n"
+    return f"{made.run_id}: {made.state}; {shown or 'nothing was due'}; {made.seconds:.0f} s from {since}\n"
 
 
 def table(specs: FleetSpecs, run_id: str, outcomes: list[Any]) -> Table:
@@ -137,28 +147,33 @@ def _place(example: Example, stack: Stack) -> str:
     return stack.postgres.dsn(example.database) if example.database else stack.paths.landing.as_uri()
 
 
-def _ingest(example: Example, stack: Stack, console: Console) -> None:
-    dag_id = f"ingest_{example.source}"
+def ingest(stack: Stack, source: str, console: Console) -> None:
+    """Ingest what is new of a source. Raises EmbeddedError when that fails."""
+    dag_id = f"ingest_{source}"
     run_id = stack.api.trigger(dag_id, {})
     state = _until_ended(stack, lambda: stack.api.run_state(dag_id, run_id), RUN_SECONDS)
     if state != "success":
         raise EmbeddedError(f"{dag_id} run {run_id} ended as {state}. Look at its logs in {stack.url}, under Dags > {dag_id}.")
-    counts = {row.state: row.number for row in _ask(stack, "batches_by_state", source=example.source)}
-    console.print(f"ingested; batches so far: {', '.join(f'{number} {state}' for state, number in sorted(counts.items()))}")
+    counts = {row.state: row.number for row in ask(stack, "batches_by_state", source=source)}
+    so_far = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
+    console.print(f"ingested; batches so far: {so_far or 'none'}")
 
 
-def _await_plan(example: Example, stack: Stack) -> str:
-    """The id of a run whose plan covers what is accepted now."""
-    accepted = {row.country: row.as_of for row in _ask(stack, "as_of", source=example.source)}
+def await_plan(stack: Stack, fleet: str, sources: Sequence[str]) -> str:
+    """The id of a run whose plan covers what is accepted of these sources now. Raises EmbeddedError where none comes."""
+    accepted = {source: {row.country: row.as_of for row in ask(stack, "as_of", source=source)} for source in sources}
     deadline = time.monotonic() + WAKE_SECONDS
     while time.monotonic() < deadline:
         stack.check()
-        newest = next(iter(_ask(stack, "newest_run", fleet=example.fleet)), None)
-        seen = newest.as_of.get(example.source, {}) if newest else {}
-        if newest and accepted and _covers(seen, accepted):
+        newest = next(iter(ask(stack, "newest_run", fleet=fleet)), None)
+        if newest and any(accepted.values()) and _covers_all(newest.as_of, accepted):
             return str(newest.id)
         time.sleep(POLL_SECONDS)
-    raise EmbeddedError(f"retrain_{example.fleet} did not wake up within {WAKE_SECONDS} s. Look at {stack.url}, under Dags.")
+    raise EmbeddedError(f"retrain_{fleet} did not wake up within {WAKE_SECONDS} s. Look at {stack.url}, under Dags.")
+
+
+def _covers_all(seen: dict[str, dict[str, str]], accepted: dict[str, dict[str, datetime]]) -> bool:
+    return all(_covers(seen.get(source, {}), countries) for source, countries in accepted.items())
 
 
 def _covers(seen: dict[str, str], accepted: dict[str, datetime]) -> bool:
@@ -166,15 +181,15 @@ def _covers(seen: dict[str, str], accepted: dict[str, datetime]) -> bool:
     return all(country in seen and datetime.fromisoformat(seen[country]) >= moment for country, moment in accepted.items())
 
 
-def _await_end(example: Example, stack: Stack, run_id: str, console: Console) -> str:
+def _await_end(stack: Stack, fleet: str, run_id: str, console: Console) -> str:
     dag_run = run_id.split("/", 1)[1]
     with console.status("retraining") as status:
 
         def look() -> str:
-            outcomes = _ask(stack, "outcomes_of", run_id=run_id)
+            outcomes = ask(stack, "outcomes_of", run_id=run_id)
             done = sum(row.state != "pending" for row in outcomes)
             status.update(f"retraining: {done} of {len(outcomes)} cells")
-            return str(stack.api.run_state(f"retrain_{example.fleet}", dag_run))
+            return str(stack.api.run_state(f"retrain_{fleet}", dag_run))
 
         return _until_ended(stack, look, RUN_SECONDS)
 
@@ -189,7 +204,8 @@ def _until_ended(stack: Stack, look: Callable[[], str], seconds: float) -> str:
     return state
 
 
-def _ask(stack: Stack, query: str, **parameters: Any) -> list[Any]:
+def ask(stack: Stack, query: str, **parameters: Any) -> list[Any]:
+    """Rows of a named query, asked of Perennial's database."""
     database = connect(stack.postgres.dsn("perennial"))
     try:
         return fetch(database, query, **parameters)

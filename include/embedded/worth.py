@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from embedded.components import make_signing_keys
-from embedded.examples import Example
 from embedded.running import Stack
 from perennial.catalog import load_catalog
 from perennial.core.hindsight import ALWAYS, JUDGED, NEVER, SERVED, WAYS, History
 from perennial.core.plots import error_over_time
+from perennial.errors import SettingsError
 from perennial.resources import Resources
 from perennial.shell.store import open_store
 from perennial.steps.hindsight import hindsight
@@ -22,13 +22,13 @@ from perennial.steps.hindsight import hindsight
 STATES = ("published", "kept", "inconclusive", "skipped", "failed")
 
 
-def show_worth(example: Example, stack: Stack, console: Console) -> None:
+def show_worth(fleet: str, stack: Stack, console: Console) -> None:
     """Print the table, and save ``worth.png`` and ``worth.json`` into the state folder."""
     with console.status("looking back") as status:
         histories = hindsight(
-            _resources(example, stack),
+            _resources(stack),
             load_catalog(),
-            example.fleet,
+            fleet,
             os.cpu_count() or 1,
             lambda fact: status.update(f"looking back: {fact}"),
         )
@@ -63,12 +63,17 @@ def _figures(history: History) -> dict[str, Any]:
     return {**asdict(history), "cell": str(history.cell), **ratios}
 
 
-def _resources(example: Example, stack: Stack) -> Resources:
+def no_source(name: str) -> str:
+    """A look back reads the lake alone."""
+    raise SettingsError(f"Nothing is read from connection {name} here.")
+
+
+def _resources(stack: Stack) -> Resources:
     private, public = make_signing_keys(stack.paths)
     return Resources(
         database=stack.postgres.dsn("perennial"),
         store=open_store(stack.paths.store.as_uri()),
         signing_key=private,
         public_keys=public,
-        source_dsn=lambda name: stack.postgres.dsn(name.removesuffix("_db")),
+        source_dsn=no_source,
     )

@@ -9,8 +9,6 @@ from pathlib import Path
 from perennial import authoring
 from perennial.errors import PerennialError
 
-INCLUDE = Path(__file__).resolve().parents[1]
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; 1 when it refuses, with the reason on standard error."""
@@ -32,11 +30,12 @@ def _parser() -> argparse.ArgumentParser:
         commands,
         "new-model",
         "write a working skeleton",
-        lambda a: authoring.new_model(INCLUDE, a.fleet, a.name, a.source),
+        lambda a: authoring.new_model(a.fleet, a.name, a.source, a.target),
     )
-    new.add_argument("--fleet", required=True, help="the fleet's folder in include/models")
+    new.add_argument("--fleet", required=True, help="its fleet, a new one where there is none of that name")
     new.add_argument("--name", required=True, help="the model's name: lower case, digits and _")
     new.add_argument("--source", required=True, help="the source it reads")
+    new.add_argument("--target", default="", help="the column it predicts")
     one = _add(
         commands,
         "try",
@@ -49,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         commands,
         "freeze",
         "keep recipes that champions need and the tree has lost",
-        lambda a: authoring.freeze(INCLUDE),
+        lambda a: authoring.freeze(),
     )
     check = _add(
         commands,

@@ -13,65 +13,16 @@ from typing import Any
 from perennial.catalog import Catalog, FleetSpecs, load_catalog
 from perennial.cell import Cell
 from perennial.claims import is_name
+from perennial.connections import connection_of, dsn_of, store_of
 from perennial.errors import ArtifactError, Fault, PerennialError, RecipeMissing, RequestError, RulesBroken, SpecError
+from perennial.proposal import Wanted
 from perennial.recipe import code_of, deployed_model, fleet_package, frozen_text, recipe_of
 from perennial.resources import Resources
-from perennial.settings import key_file, setting
+from perennial.settings import key_file, setting, spec_folder, spec_package
 from perennial.spec import Fleet, Model, Source
 
 SEEDS = ("1", "2", "3")  # of hashes, by which a set has its order
 HEAVY = ("pandas", "sklearn", "great_expectations", "skops", "boto3", "psycopg2")
-
-SKELETON = '''"""The model `{name}`: say here what it predicts, and for whom."""
-
-from perennial import Cadence, Days, Gate, Model, Owner
-from models.{fleet} import {fleet} as fleet
-
-
-def examples(rows, as_of):
-    """One row per prediction. `rows` holds the latest revision of each source row, indexed by its key."""
-    import pandas as pd
-
-    return pd.DataFrame(
-        {{
-            "event_time": rows["{event_time}"],
-            "label_time": rows["{event_time}"],  # when the target is known: later than the event if it takes time
-            "target": rows["{number}"].astype(float),
-            "hour": rows["{event_time}"].dt.hour,
-        }}
-    )
-
-
-def features(examples):
-    """What the estimator sees, row by row, the same when serving. Nothing is learned here."""
-    return examples[["hour"]].astype(float)
-
-
-def estimator():
-    """An unfitted scikit-learn pipeline. Whatever is learned is learned in here."""
-    from sklearn.linear_model import Ridge
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    return make_pipeline(StandardScaler(), Ridge())
-
-
-{name} = Model(
-    name="{name}",
-    owner=Owner("{fleet}-team", alerts=("mailto://{fleet}-team@example.com",)),
-    source="{source}",
-    countries=fleet.countries,
-    examples=examples,
-    features=features,
-    estimator=estimator,
-    metric="rmse",
-    window=Days(90),
-    holdout=Days(30),
-    gate=Gate(floor=1e9),  # the worst metric you would publish, in its own unit: set it
-    cadence=Cadence(min_new_rows=100),
-    columns=("{event_time}", "{number}"),
-)
-'''
 
 
 def check_models() -> str:
@@ -250,19 +201,90 @@ def _address_faults(catalog: Catalog) -> list[Fault]:
     ]
 
 
-def new_model(include: Path, fleet: str, name: str, source: str) -> str:
-    """Write a working skeleton. Raises RequestError when the fleet or source is unknown, or the file exists."""
+def new_model(fleet: str, name: str, source: str, target: str = "") -> str:
+    """Write a working skeleton, and the fleet where there is none of that name.
+
+    Raises RequestError when the source or target is unknown, a name is none, or the file exists.
+    """
+    from perennial.skeletons import model_text
+
+    for what, text in (("fleet", fleet), ("model", name)):
+        if not is_name(text):
+            raise RequestError(f"{text!r} is no {what} name. Use lower case, digits and _.")
     catalog = load_catalog()
-    catalog.fleet(fleet)
     spec = catalog.source(source)
-    path = include / "models" / fleet / f"{name}.py"
-    if not is_name(name):
-        raise RequestError(f"{name!r} is no model name. Use lower case, digits and _.")
+    column = _target(spec, target)
+    folder = spec_folder("PERENNIAL_MODELS", "models") / fleet
+    path = folder / f"{name}.py"
     if path.exists():
         raise RequestError(f"{path} exists already. Choose another name.")
-    number = next((column.name for column in spec.columns if column.type == "float64"), spec.columns[0].name)
-    path.write_text(SKELETON.format(name=name, fleet=fleet, source=source, event_time=spec.event_time, number=number))
-    return f"Wrote {path}. Edit it, then `make check-models` and `make try MODEL={name} COUNTRY=…`."
+
+    if fleet not in catalog.fleets:
+        _write_fleet(catalog, folder, spec)
+    package = f"{spec_package('PERENNIAL_MODELS', 'models')}.{fleet}"
+    path.write_text(model_text(name, fleet, package, _variable_of_fleet(package), spec, column))
+    return f"Wrote {path}, which predicts {column}. Edit it, then `make check-models` and `make run FLEET={fleet}`."
+
+
+def _target(source: Source, asked: str) -> str:
+    """The column that a new model predicts. Raises RequestError where there is none."""
+    from perennial.skeletons import target_of
+
+    column = asked or target_of(source)
+    if column not in [each.name for each in source.declared_columns]:
+        raise RequestError(_no_target(source, asked))
+    return column
+
+
+def _write_fleet(catalog: Catalog, folder: Path, source: Source) -> None:
+    """Declare a fleet of a source's countries. Raises RequestError where something is there already."""
+    from perennial.skeletons import fleet_text
+
+    _refuse_broken_fleet(catalog, folder)
+    folder.mkdir(exist_ok=True)
+    (folder / "__init__.py").write_text(fleet_text(folder.name, sorted(set(source.countries.values()))))
+    importlib.invalidate_caches()
+
+
+def _no_target(source: Source, target: str) -> str:
+    names = ", ".join(column.name for column in source.declared_columns)
+    if target:
+        return f"Source {source.name} has no column {target!r}. It has: {names}."
+    return f"Source {source.name} has no number to predict. Name a column, TARGET=…, of: {names}."
+
+
+def _refuse_broken_fleet(catalog: Catalog, folder: Path) -> None:
+    """A fleet that is there and cannot be read is not written over."""
+    if (folder / "__init__.py").exists():
+        faults = "\n".join(map(str, catalog.all_faults()))
+        raise RequestError(f"{folder} is there, and holds no fleet of that name. Correct it first.\n{faults}")
+
+
+def _variable_of_fleet(package: str) -> str:
+    """What a fleet's package calls its declaration."""
+    return next(name for name, value in vars(importlib.import_module(package)).items() if isinstance(value, Fleet))
+
+
+def new_source(name: str, connection: str, table: str, file: str, wanted: Wanted) -> str:
+    """Look at a table, or at a file by its key in the Connection's store, and write the spec of a source like it.
+
+    Raises RequestError, naming all that is left to say, and what reaching the table or file raises.
+    """
+    from perennial.steps.new_source import of_file, of_table, written
+
+    if not is_name(name):
+        raise RequestError(f"{name!r} is no source name. Use lower case, digits and _.")
+    if bool(table) == bool(file):
+        raise RequestError("Say TABLE=…, a table of the Connection's database, or FILE=…, a file of its store.")
+    folder = spec_folder("PERENNIAL_SOURCES", "sources")
+
+    def make() -> str:
+        if table:
+            return of_table(source_dsn(connection), name, connection, table, wanted)
+        return of_file(source_store(connection), name, connection, file, wanted)
+
+    path = written(folder, name, make)
+    return f"Wrote {path}. Read it and correct its guesses, then `make new-model FLEET=… NAME=… SOURCE={name}`."
 
 
 def environment_resources() -> Resources:
@@ -274,9 +296,22 @@ def environment_resources() -> Resources:
         store=open_store(setting("PERENNIAL_STORE_URL")),
         signing_key=key_file("PERENNIAL_SIGNING_KEY"),
         public_keys=key_file("PERENNIAL_PUBLIC_KEYS"),
-        source_dsn=lambda name: setting(f"PERENNIAL_SOURCE_{name.upper()}"),
-        source_store=lambda name: open_store(setting(f"PERENNIAL_SOURCE_{name.upper()}")),
+        source_dsn=source_dsn,
+        source_store=source_store,
     )
+
+
+def source_dsn(name: str) -> str:
+    """How to reach a source's database: PERENNIAL_SOURCE_<NAME>, or its Connection in the environment."""
+    return os.environ.get(f"PERENNIAL_SOURCE_{name.upper()}") or dsn_of(connection_of(name))
+
+
+def source_store(name: str) -> Any:
+    """The store of a source's files, found as its database would be."""
+    from perennial.shell.store import open_store
+
+    url = os.environ.get(f"PERENNIAL_SOURCE_{name.upper()}")
+    return open_store(url) if url else open_store(*store_of(connection_of(name)))
 
 
 def migrate() -> str:
@@ -345,7 +380,9 @@ def try_cell(model: str, country: str) -> str:
     run_id = f"try/{Cell(model, country)}/{uuid.uuid4().hex[:8]}"
     request = Request(models=(model,), countries=(country,), force=True, dry_run=True)
     if plan(resources, catalog, fleet.fleet.name, run_id, request).cells == 0:
-        raise RequestError(f"Source {fleet.models[model].source} has no accepted rows yet. Run `make run` first.")
+        raise RequestError(
+            f"Source {fleet.models[model].source} has no accepted rows yet. Run `make run FLEET={fleet.fleet.name}` first."
+        )
     train(resources, catalog, run_id)
     database = connect(resources.database)
     try:
@@ -386,9 +423,9 @@ def _missing_recipe(model: Model, recipe_hash: str) -> Fault:
     return Fault(where=model.where, what=what, fix="Run `make freeze` and commit the file.")
 
 
-def freeze(include: Path) -> str:
-    """Write the recipes that champions and rollback targets need, and the tree lacks, into ``_past``."""
-    written = [_write_past(include, model, row) for model, row in _recipes_in_force() if not _has_code(model, row)]
+def freeze() -> str:
+    """Write the recipes that champions and rollback targets need, and the tree lacks, into their fleets' ``_past``."""
+    written = [_write_past(model, row) for model, row in _recipes_in_force() if not _has_code(model, row)]
     return f"Wrote {', '.join(map(str, written))}. Commit and deploy." if written else "Nothing to freeze."
 
 
@@ -400,8 +437,8 @@ def _has_code(model: Model, row: Any) -> bool:
     return True
 
 
-def _write_past(include: Path, model: Model, row: Any) -> Path:
-    folder = include.joinpath(*fleet_package(model).split(".")) / "_past"
+def _write_past(model: Model, row: Any) -> Path:
+    folder = Path(importlib.import_module(fleet_package(model)).__path__[0]) / "_past"
     folder.mkdir(exist_ok=True)
     (folder / "__init__.py").touch()
     path = folder / f"r_{row.recipe[:16]}.py"

@@ -90,8 +90,10 @@ def load_catalog(models: str | None = None, sources: str | None = None) -> Catal
     sources = sources or spec_package("PERENNIAL_SOURCES", "sources")
     declared, fleet_faults = _load_fleets(models)
     patterns = {COUNTRY.pattern, *(fleet.country_pattern for _, fleet in declared)}
-    found, source_faults = _load_sources(sources, patterns)
-    fleets = {fleet.name: _load_fleet(package, fleet, found) for package, fleet in declared}
+    held = {fleet.name: _import_models(package) for package, fleet in declared}
+    read = {source for each in held.values() for source in each.sources}
+    found, source_faults = _load_sources(sources, patterns, read)
+    fleets = {fleet.name: _load_fleet(fleet, held[fleet.name], found) for _, fleet in declared}
     return Catalog(fleets=_with_unique_names(fleets), sources=found, faults=(*source_faults, *fleet_faults))
 
 
@@ -133,7 +135,31 @@ def _with_usable_settings(fleet: Fleet) -> Fleet:
     return replace(fleet, **unusable)
 
 
-def _load_sources(package: str, patterns: set[str]) -> tuple[dict[str, Source], list[Fault]]:
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    """What a fleet's modules hold: its models, and by module the fault of each that cannot be imported."""
+
+    models: list[Model]
+    faults: dict[str, Fault]
+
+    @property
+    def sources(self) -> set[str]:
+        """The names of the sources that its models read."""
+        return {model.source for model in self.models if isinstance(model.source, str)}
+
+
+def _import_models(package: ModuleType) -> _Read:
+    found: dict[int, Model] = {}
+    faults = {}
+    for name in _submodules(package.__name__):
+        try:
+            found |= {id(model): model for model in _instances(importlib.import_module(f"{package.__name__}.{name}"), Model)}
+        except Exception as error:
+            faults[name] = _import_fault(f"{package.__name__}.{name}", error)
+    return _Read(models=list(found.values()), faults=faults)
+
+
+def _load_sources(package: str, patterns: set[str], read: set[str]) -> tuple[dict[str, Source], list[Fault]]:
     found: dict[str, Source] = {}
     faults: list[Fault] = []
     for name in _submodules(package):
@@ -143,7 +169,8 @@ def _load_sources(package: str, patterns: set[str]) -> tuple[dict[str, Source], 
             faults.append(_import_fault(f"{package}.{name}", error))
             continue
         for source in specs:
-            own = _faults_of(source, type(source).faults) or tuple(_wrong_codes(source, patterns))
+            own = _faults_of(source, type(source).faults)
+            own = own or (tuple(_wrong_codes(source, patterns)) if source.name in read else ())
             if not own and found.get(source.name, source) is not source:
                 own = (_used_twice(source, "sources"),)
             faults += own
@@ -153,7 +180,10 @@ def _load_sources(package: str, patterns: set[str]) -> tuple[dict[str, Source], 
 
 
 def _wrong_codes(source: Source, patterns: set[str]) -> Iterator[Fault]:
-    """Codes that no fleet can have: each is of the form of ISO 3166-1 alpha-2, or of some fleet's own."""
+    """Codes that no fleet can have: each is of the form of ISO 3166-1 alpha-2, or of some fleet's own.
+
+    Of a source that nothing reads yet nobody can say: its fleet is still to come.
+    """
     codes = set(source.countries.values())
     wrong = sorted(code for code in codes if not any(matches(each, code) for each in patterns))
     if wrong:
@@ -164,17 +194,11 @@ def _wrong_codes(source: Source, patterns: set[str]) -> Iterator[Fault]:
         )
 
 
-def _load_fleet(package: ModuleType, fleet: Fleet, sources: dict[str, Source]) -> FleetSpecs:
-    models, refused = {}, {}
-    found: dict[int, Model] = {}
-    for name in _submodules(package.__name__):
-        try:
-            found |= {id(model): model for model in _instances(importlib.import_module(f"{package.__name__}.{name}"), Model)}
-        except Exception as error:
-            fault = _import_fault(f"{package.__name__}.{name}", error)
-            refused[name] = RefusedSpec(name=name, countries=fleet.countries, faults=(fault,))
-    counts = Counter(str(model.name) for model in found.values())
-    for model in found.values():
+def _load_fleet(fleet: Fleet, read: _Read, sources: dict[str, Source]) -> FleetSpecs:
+    models = {}
+    refused = {name: RefusedSpec(name=name, countries=fleet.countries, faults=(fault,)) for name, fault in read.faults.items()}
+    counts = Counter(str(model.name) for model in read.models)
+    for model in read.models:
         faults = (*_faults_of(model, Model.faults), *_faults_of(model, _faults_in_fleet, fleet, sources))
         if counts[str(model.name)] > 1:
             faults = (*faults, _used_twice(model, "models"))

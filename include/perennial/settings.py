@@ -37,3 +37,10 @@ def spec_package(name: str, default: str, environment: Mapping[str, str] = os.en
     if spec is None or spec.submodule_search_locations is None:
         raise SettingsError(f"{name} names {package!r}, which is no package on the import path. Add its parent to PYTHONPATH.")
     return package
+
+
+def spec_folder(name: str, default: str, environment: Mapping[str, str] = os.environ) -> Path:
+    """The folder of that package, where new specs are written. Raises SettingsError."""
+    spec = importlib.util.find_spec(spec_package(name, default, environment))
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    return Path(places[0])

@@ -11,6 +11,7 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, AirflowSkipException
 
 from perennial.catalog import Catalog, load_catalog
+from perennial.connections import dsn_of, store_of
 from perennial.decision import Decision
 from perennial.errors import NothingToDo, Refused, SettingsError
 from perennial.settings import key_file
@@ -105,26 +106,6 @@ def store() -> "Store":
     from perennial.shell.store import open_store
 
     return open_store(*store_of(_connection(STORE)))
-
-
-def dsn_of(connection: Any) -> str:
-    """A libpq connection string of a Postgres Connection; its extra holds further libpq options."""
-    from psycopg2.extensions import make_dsn
-
-    facts = {
-        "host": connection.host, "port": connection.port, "user": connection.login, "password": connection.password,
-        "dbname": connection.schema, **connection.extra_dejson,
-    }  # fmt: skip
-    return str(make_dsn(**{name: value for name, value in facts.items() if value not in (None, "")}))
-
-
-def store_of(connection: Any) -> tuple[str, dict[str, Any]]:
-    """The store's URL (extra ``url``) and boto3's options: login and password are the access key, the rest is extra."""
-    extra = dict(connection.extra_dejson)
-    url = extra.pop("url", "")
-    if connection.login:
-        extra |= {"aws_access_key_id": connection.login, "aws_secret_access_key": connection.password}
-    return url, extra
 
 
 def mail_relay() -> "MailRelay | None":

@@ -65,7 +65,7 @@ def ingest_dag(source: Source, doc: str) -> DAG:
     @dag(
         dag_id=f"ingest_{name}", schedule=CronTriggerTimetable(source.schedule, timezone="UTC"), start_date=START,
         catchup=False, max_active_runs=1, tags=["perennial", "ingest"], default_args={**RETRIES, "owner": source.owner.name},
-        doc_md=doc,
+        doc_md=doc, description=f"Takes in what changed in the source {name}.",
     )  # fmt: skip
     def ingest() -> None:
         @task(**LANDING)
@@ -123,7 +123,7 @@ def quarantine_dag(source: Source, doc: str) -> DAG:
     @dag(
         dag_id=f"quarantine_{name}", schedule=None, start_date=START, catchup=False, is_paused_upon_creation=False,
         tags=["perennial", "quarantine"], default_args={**RETRIES, "owner": source.owner.name}, params=_choices(source),
-        doc_md=doc,
+        doc_md=doc, description=f"Decides by hand about rows and batches of the source {name} that are kept aside.",
     )  # fmt: skip
     def quarantine() -> None:
         @task(**BATCHES)
@@ -157,6 +157,7 @@ def retrain_dag(specs: FleetSpecs, doc: str) -> DAG:
     @dag(
         dag_id=f"retrain_{fleet.name}", schedule=_schedule(specs), start_date=START, catchup=False, max_active_runs=4,
         tags=["perennial", "retrain"], default_args={**RETRIES, "owner": fleet.owner.name}, params=_params(specs), doc_md=doc,
+        description=f"Retrains the due cells of the fleet {fleet.name}, and publishes the winners.",
     )  # fmt: skip
     def retrain() -> None:
         @task(**SHORT)
@@ -201,7 +202,8 @@ def maintain_dag(doc: str) -> DAG:
     """clean_history, expire_data_docs, and check_champions before repair_pointers."""
 
     @dag(
-        dag_id="maintain", schedule=CronTriggerTimetable("0 3 * * *", timezone="UTC"), start_date=START, catchup=False,
+        dag_id="maintain", dag_display_name="perennial: maintain", description="Keeps Perennial's house, daily.",
+        schedule=CronTriggerTimetable("0 3 * * *", timezone="UTC"), start_date=START, catchup=False,
         max_active_runs=1, tags=["perennial", "maintain"], default_args={**RETRIES, "owner": "perennial"},
         params={
             "days": Param(30, type="integer", minimum=1, title="Days", description="How long Airflow remembers a run."),
@@ -250,7 +252,8 @@ def compact_dag(doc: str) -> DAG:
     """compact, by itself: it is due more often than the rest of the house-keeping."""
 
     @dag(
-        dag_id="compact", schedule=CronTriggerTimetable("20 * * * *", timezone="UTC"), start_date=START, catchup=False,
+        dag_id="compact", dag_display_name="perennial: compact", description="Puts Perennial's small batches together, hourly.",
+        schedule=CronTriggerTimetable("20 * * * *", timezone="UTC"), start_date=START, catchup=False,
         max_active_runs=1, tags=["perennial", "maintain"], default_args={**RETRIES, "owner": "perennial"}, doc_md=doc,
     )  # fmt: skip
     def compact() -> None:

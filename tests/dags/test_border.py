@@ -10,6 +10,7 @@ import pytest
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from perennial.connections import read_connection
 from perennial.decision import Decision
 from perennial.errors import (
     ArtifactError,
@@ -100,6 +101,35 @@ def test_a_dsn_without_a_database_names_none():
 
 def test_a_database_with_a_special_name_is_quoted():
     assert parsed(login="a", host="h", schema="my db?")["dbname"] == "my db?"
+
+
+GIVEN = [
+    "postgresql://ada:p%40ss%2Fw@db.example.com:5433/my%20db?sslmode=require&connect_timeout=5",
+    "postgres://postgres@/zoo?host=%2Frun%2Fa%20folder",
+    "postgresql://postgres@/zoo?host=/run/pg",
+    "file:///data/drop",
+    "s3://key:se%2Fcret@bucket/some/prefix?region_name=eu-west-1",
+    "generic://?__extra__=%7B%22url%22%3A%20%22s3%3A%2F%2Fb%22%2C%20%22deep%22%3A%20%7B%22a%22%3A%201%7D%7D",
+    '{"conn_type": "postgres", "host": "h", "login": "ada", "password": "p", "port": 5433, "schema": "d"}',
+    '{"conn_type": "generic", "extra": {"url": "s3://bucket", "region_name": "eu-west-1"}}',
+    '{"conn_type": "postgresql", "host": "::1", "port": "5432", "extra": "{\\"sslmode\\": \\"require\\"}"}',
+]
+
+
+@pytest.mark.parametrize("text", GIVEN)
+def test_a_connection_means_outside_of_airflow_what_it_means_within(text):
+    ours = read_connection("c", text)
+    theirs = Connection.from_json(text, conn_id="c") if text.startswith("{") else Connection.from_uri(text, conn_id="c")
+    if ours.conn_type == "postgres":
+        assert border.dsn_of(ours) == border.dsn_of(theirs)
+    else:
+        assert border.store_of(ours) == border.store_of(theirs)
+
+
+def test_a_stores_own_uri_leads_to_it():
+    assert border.store_of(Connection.from_uri("file:///data/drop", conn_id="c")) == ("file:///data/drop", {})
+    url, options = border.store_of(Connection.from_uri("s3://bucket/prefix?region_name=r", conn_id="c"))
+    assert (url, options) == ("s3://bucket/prefix", {"region_name": "r"})
 
 
 def store(**facts):

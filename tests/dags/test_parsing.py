@@ -41,6 +41,13 @@ def test_every_dag_has_an_owner_tags_and_the_operators_page(bag):
         assert "Running it again" in dag.doc_md
 
 
+def test_every_dag_says_in_a_list_of_dags_what_it_does_and_whose_it_is(bag):
+    for dag in bag.dags.values():
+        kind, _, of = dag.dag_id.partition("_")
+        assert of in dag.description if of else "Perennial" in dag.description
+        assert dag.dag_display_name == (dag.dag_id if of else f"perennial: {kind}")
+
+
 def test_every_task_retries(bag):
     retries = {(dag.dag_id.split("_")[0], task.task_id): task.retries for dag in bag.dags.values() for task in dag.tasks}
     assert {name for name, number in retries.items() if number == 0} == set()

@@ -171,8 +171,8 @@ def cycle(world: World, until) -> str:
     """The shop writes, ingest lands it and wakes a retraining, some of whose cells have got their outcomes."""
     retail.advance(world.stack.postgres.dsn("shop"), until, world.stack.paths.state / "cache")
     time.sleep(world.catalog.source("order_lines").max_commit_lag.total_seconds())
-    replay._ingest(SHOP, world.stack, Console())
-    run_id = replay._await_plan(SHOP, world.stack)
+    replay.ingest(world.stack, SHOP.source, Console())
+    run_id = replay.await_plan(world.stack, SHOP.fleet, [SHOP.source])
     wait_until(lambda: world.decided(run_id) >= 3)
     return run_id
 

@@ -15,6 +15,7 @@ from toolbox import CREDENTIALS
 from perennial.catalog import load_catalog
 from perennial.cell import Cell
 from perennial.core.metrics import METRICS, predict
+from perennial.core.samples import Sample
 from perennial.core.training import Fit
 from perennial.recipe import recipe_of
 from perennial.resources import Resources
@@ -47,8 +48,15 @@ def publish(resources, model, features, estimator):
     """A release of a cell, as a worker makes it."""
     now = datetime.now(UTC)
     fit = Fit(estimator=estimator, until=now, rows=len(features), target_mean=0.0, target_min=0.0, target_max=1.0)
+    recipe = recipe_of(model)
+    nothing = np.zeros(len(features))
     challenger = Challenger(
-        version=recipe_of(model).hash, recipe=recipe_of(model).hash, judged=fit, served=fit, sample=features, expected={}
+        version=recipe.hash,
+        recipe=recipe.hash,
+        parameters=recipe.parameters,
+        judged=fit,
+        served=fit,
+        sample=Sample(features=features, expected={"judged": nothing, "served": nothing}, spread=1.0),
     )
     manifest, _ = store_artifact(resources, model, Cell(model.name, model.countries[0]), challenger, "d1")
     put_pointer(resources, Deployment(id="d1", generation=1), manifest, 1)

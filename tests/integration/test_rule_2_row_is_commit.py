@@ -1,6 +1,7 @@
 """Rule 2: the row is the commit: stored, read back, checked by another process, then one INSERT."""
 
 import os
+import pickle
 import signal
 
 import numpy as np
@@ -162,6 +163,37 @@ def test_an_artifact_that_kills_its_reader_is_not_published_and_the_next_cell_is
     )
     assert (outcomes["weight/FR"].state, releases(fed, FR)) == ("failed", [])
     assert outcomes["weight/GB"].state == "published"
+
+
+class Surprise:
+    """Writes a file where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_what_a_reader_answers_is_never_unpickled(fed, monkeypatch, tmp_path):
+    surprise = pickle.dumps(Surprise(tmp_path / "surprise"))
+    monkeypatch.setattr(verifier, "encode_answer", lambda answer: surprise)
+    assert refused(fed, "broke its reader")
+    assert not (tmp_path / "surprise").exists()
+    pickle.loads(surprise).close()  # noqa: S301 - it is this test's own
+    assert (tmp_path / "surprise").exists()
+
+
+@pytest.mark.parametrize("answer", [{}, {"judged": np.array([0.1, -1e300, np.nan]), "served": np.array([])}, "a sentence: „é“"])
+def test_an_answer_is_what_was_said(answer):
+    read = verifier.decode_answer(verifier.encode_answer(answer))
+    np.testing.assert_equal(read, answer)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80\x04", b"[1]", b"null", b'{"judged": "x"}'])
+def test_an_answer_of_another_form_is_none(data):
+    with pytest.raises(ValueError, match=r"."):
+        verifier.decode_answer(data)
 
 
 def test_a_verifier_that_is_killed_is_replaced(fed):

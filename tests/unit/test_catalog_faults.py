@@ -55,15 +55,22 @@ def test_a_fleet_of_a_setting_that_cannot_be_used_runs_on_by_the_default(tree, c
     assert list(catalog.fleet("zoo").models) == ["weight"]
 
 
-def test_codes_of_a_source_have_the_form_of_iso_or_of_a_fleet(tree):
+def test_codes_of_a_source_that_is_read_have_the_form_of_iso_or_of_a_fleet(tree):
     path = tree.write("sources/tracks.py", SOURCE.replace('"sightings"', '"tracks"', 1).replace('"GB"', '"LHR"'))
-    (fault,) = tree.catalog().all_faults()
+    tree.model(MODEL.replace('source="sightings"', 'source="tracks"'))
+    fault, unread = tree.catalog().all_faults()
     assert (fault.what, fault.where.startswith(f"{path}:")) == ("no country codes: LHR", True)
+    assert "no healthy source 'tracks'" in unread.what
     forget(tree)
     airports = FLEET.replace('"zoo"', '"airports"').replace('("GB", "FR", "DE")', '("LHR",), country_pattern="[A-Z]{3}"')
     tree.write("models/airports/__init__.py", airports)
     assert whats(tree.catalog()) == []
     assert set(tree.catalog().sources) == {"sightings", "tracks"}
+
+
+def test_codes_of_a_source_that_nothing_reads_yet_are_left_to_its_fleet(tree):
+    tree.write("sources/tracks.py", SOURCE.replace('"sightings"', '"tracks"', 1).replace('"GB"', '"LHR"'))
+    assert whats(tree.catalog()) == []
 
 
 FILES = {"fleet": "models/farm/__init__.py", "model": "models/zoo/other.py", "source": "sources/tracks.py"}

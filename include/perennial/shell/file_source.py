@@ -173,7 +173,8 @@ def _most_unpacked(path: Path) -> int:
     return LEAST_UNPACKED + MOST_RATIO * path.stat().st_size
 
 
-def _opened(path: Path, name: str) -> _Unpacked:
+def opened(path: Path, name: str) -> _Unpacked:
+    """A file's local copy as its bytes are unpacked, if its name says that they are packed."""
     packed = name.lower().endswith(".gz")
     return _Unpacked(cast(IO[bytes], gzip.open(path)) if packed else path.open("rb"), _most_unpacked(path))
 
@@ -237,11 +238,11 @@ class _OddRows:
 
 def _csv(path: Path, name: str, columns: tuple[Column, ...]) -> Iterator[Raw]:
     """Chunks with all values as bytes; an empty one that is not quoted is missing."""
-    with closing(_opened(path, name)) as file:
+    with closing(opened(path, name)) as file:
         first = file.readline(LONGEST_ROW)
     header = next(csv.reader(io.StringIO(first.decode("utf-8-sig"))), [])
     _check_header(header, columns)
-    with closing(_opened(path, name)) as file:
+    with closing(opened(path, name)) as file:
         end = _Sentinel(file, len(header))
         odd, number = _OddRows(end), 0
         for batch in _csv_batches(end, odd, columns):
@@ -311,7 +312,7 @@ def _jsonl(path: Path, name: str, columns: tuple[Column, ...]) -> Iterator[Raw]:
     """Chunks with moments as text. A column may be left out of a row that has no value for it, but not of all rows."""
     found: set[str] = set()
     last = 0
-    with closing(_opened(path, name)) as file:
+    with closing(opened(path, name)) as file:
         for lines in _lines(file):
             rows = [_object(line) for line in lines]
             found.update(*(row for row in rows if isinstance(row, dict)))
@@ -430,7 +431,7 @@ def _parquet(path: Path, name: str, columns: tuple[Column, ...]) -> Iterator[Raw
 
 def _check_kinds(schema: pa.Schema, columns: tuple[Column, ...]) -> None:
     _check_header(schema.names, columns)
-    wrong = [column for column in columns if not _holds(schema.field(column.name).type, column)]
+    wrong = [column for column in columns if not holds(schema.field(column.name).type, column)]
     if wrong:
         said = ", ".join(f"{column.name} is {schema.field(column.name).type}, not {column.type}" for column in wrong)
         raise FileRefused(f"Columns have other types: {shown(said, 300)}. A timestamp needs its zone.")
@@ -463,7 +464,7 @@ def _portions(sizes: Positions) -> Iterator[tuple[int, int]]:
 READERS = {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet}
 
 
-def _holds(kind: pa.DataType, column: Column) -> bool:
+def holds(kind: pa.DataType, column: Column) -> bool:
     """Whether values of a Parquet column's type are of the spec's, whatever their width."""
     types = pa.types
     if types.is_dictionary(kind):

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import sklearn
 
-from perennial.core.artifacts import also_read_by_this, environment
+from perennial.core.artifacts import also_read_by_this, environment, trusted_of
 from perennial.core.examples import made_examples, with_labels
 from perennial.core.messages import Loss
 from perennial.core.metrics import METRICS, Floats, predict
@@ -25,7 +25,7 @@ from perennial.core.snapshots import Snapshot
 from perennial.core.training import Fit, fit, training_rows
 from perennial.errors import ArtifactAltered, ArtifactError, CellTimeout, NotRebuilt, ObjectMissing, StaleVerdict
 from perennial.failures import reason_of
-from perennial.recipe import frozen_of, model_of
+from perennial.recipe import Frozen, frozen_of, model_of
 from perennial.shell.database import Json, fetch_one, run
 from perennial.shell.keys import read_public_keys
 from perennial.shell.registry import (
@@ -201,6 +201,7 @@ def _rebuilt(job: Job, former: Former, sample: Sample) -> tuple[str, ManifestRef
     fits, predicted = _fitted_again(job, former, inputs, reading, sample)
     apart = _checked(sample, predicted)
     _record(job, former, inputs, version, fits["judged"])
+    frozen = frozen_of(job.model, former.champion.recipe, former.champion.parameters)
     challenger = Challenger(
         version=version,
         recipe=former.champion.recipe,
@@ -208,11 +209,17 @@ def _rebuilt(job: Job, former: Former, sample: Sample) -> tuple[str, ManifestRef
         judged=fits["judged"],
         served=fits["served"],
         sample=replace(sample, expected=predicted),
-        frozen=frozen_of(job.model, former.champion.recipe, former.champion.parameters),
+        frozen=frozen,
     )
-    spec = replace(job.model, metric=former.model.metric)
+    spec = replace(job.model, metric=former.model.metric, trusted=_reviewed(job, former, frozen))
     manifest = commit_artifact(job.resources, job.database, job.verifier, spec, job.cell, challenger)
     return version, manifest, apart
+
+
+def _reviewed(job: Job, former: Former, frozen: Frozen | None) -> tuple[str, ...]:
+    """The types that the spec trusts or the champion's manifest does, also by their names in frozen code."""
+    names = (*job.model.trusted, *trusted_of(former.payload))
+    return tuple(dict.fromkeys((*names, *map(frozen.renamed, names)))) if frozen else names
 
 
 def _rows(job: Job, inputs: Any) -> Reading:

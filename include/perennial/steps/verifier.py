@@ -1,8 +1,10 @@
 """The verifier: another process that loads a stored artifact as a reader would, and predicts sample rows with it.
 
-A published artifact that crashes its reader must not crash the trainer, and must not be published.
+A published artifact that crashes its reader must not crash the trainer, and must not be published. What the reader answers is
+read as JSON: nothing that comes from an artifact is unpickled by the process that holds the signing key.
 """
 
+import json
 import multiprocessing
 import os
 import signal
@@ -27,6 +29,7 @@ from perennial.steps.manifests import ManifestRef, load_fits
 TIMEOUT_SECONDS = 120
 TOLERANCE = 1e-9
 FAREWELL, FAREWELL_SECONDS = None, 5
+LONGEST_ANSWER = 256 << 20  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +112,8 @@ class Verifier:
             self.pipe.send(task)
             if not self.pipe.poll(TIMEOUT_SECONDS):
                 raise ArtifactError(f"The verifier did not answer for {task.manifest.cell} within {TIMEOUT_SECONDS} s.")
-            answer: dict[str, Floats] | str = self.pipe.recv()
-        except (EOFError, OSError) as error:
+            answer = decode_answer(self.pipe.recv_bytes(LONGEST_ANSWER))
+        except (EOFError, OSError, ValueError) as error:
             self.process.join(1)
             code = self._restart()
             raise ArtifactError(f"The stored artifact of {task.manifest.cell} broke its reader (exit code {code}).") from error
@@ -126,13 +129,29 @@ class Verifier:
         return code
 
 
+def encode_answer(answer: dict[str, Floats] | str) -> bytes:
+    """What the process says, as JSON: it has loaded what may have been tampered with, and is believed to be data alone."""
+    said = answer if isinstance(answer, str) else {which: values.tolist() for which, values in answer.items()}
+    return json.dumps(said).encode()
+
+
+def decode_answer(data: bytes) -> dict[str, Floats] | str:
+    """Predictions of each fit, of shape (n_rows,), or a sentence. Raises ValueError for anything else."""
+    said = json.loads(data)
+    if isinstance(said, str):
+        return said
+    if not isinstance(said, dict):
+        raise ValueError("neither predictions nor a sentence")
+    return {which: np.asarray(values, dtype=np.float64) for which, values in said.items()}
+
+
 def _serve(pipe: Pipe, theirs: Pipe, resources: Resources) -> None:
     theirs.close()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         with lifeline(pipe.fileno(), "The training has gone, and its verifier with it."):
             while (task := pipe.recv()) != FAREWELL:
-                pipe.send(_answer(resources, task))
+                pipe.send_bytes(encode_answer(_answer(resources, task)))
     except (EOFError, OSError, KeyboardInterrupt):
         os._exit(0)
 

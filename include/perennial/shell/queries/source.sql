@@ -56,3 +56,26 @@ SELECT EXISTS (
 -- exact_texts: until the transaction ends, moments come as texts in UTC, year first, and numbers with all their digits
 SELECT set_config('timezone', 'UTC', true), set_config('datestyle', 'ISO, YMD', true),
        set_config('extra_float_digits', '3', true);
+
+-- columns_of: a table's columns as they are declared; of a domain the type beneath it
+SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS kind, coalesce(beneath.typname, t.typname) AS base,
+       t.typtype = 'e' AS is_enum, a.attnotnull AS is_required
+FROM pg_attribute AS a
+JOIN pg_type AS t ON t.oid = a.atttypid
+LEFT JOIN pg_type AS beneath ON beneath.oid = nullif(t.typbasetype, 0)
+WHERE a.attrelid = %(table)s::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum;
+
+-- unique_keys_of: which columns of a table tell its rows apart, the primary key first
+SELECT array_agg(a.attname::text ORDER BY place) AS names
+FROM pg_index AS i
+CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place)
+JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+WHERE i.indrelid = %(table)s::regclass AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+  AND k.place <= i.indnkeyatts
+GROUP BY i.indexrelid, i.indisprimary
+HAVING i.indisprimary OR bool_and(a.attnotnull)
+ORDER BY i.indisprimary DESC, count(*);
+
+-- size_of: about how many rows a table has, and whether it has rows of its own, as a view has not
+SELECT greatest(c.reltuples, 0)::float8 AS rows, c.relkind IN ('r', 'm', 'p') AS is_stored
+FROM pg_class AS c WHERE c.oid = %(table)s::regclass;
