@@ -168,10 +168,11 @@ def test_a_relay_that_is_down_changes_nothing_and_the_next_report_delivers(fed, 
 
 def test_a_short_absence_is_bridged_by_trying_again(fed, post, monkeypatch):
     post.close()
+    run_id = trained(fed)
     pauses = []
     monkeypatch.setattr(tell_step, "PAUSES_SECONDS", PAUSES)
     monkeypatch.setattr(tell_step.time, "sleep", lambda seconds: (pauses.append(seconds), seconds == 3 and post.open()))
-    tell_all(fed, trained(fed))
+    tell_all(fed, run_id)
     assert (pauses, states(fed), messages(fed)[0].attempts) == ([0, 1, 3], {"keepers": "sent"}, 3)
 
 
