@@ -11,7 +11,7 @@ from toolbox import GB, champion, cycle, reader, releases
 from toy_models.zoo import _poisonous
 
 from perennial.cell import Cell
-from perennial.errors import ArtifactError, StoreError
+from perennial.errors import ArtifactError, StoreError, StoreLost
 from perennial.shell import store as stores
 from perennial.steps import cell as cell_step
 from perennial.steps import publishing, verifier
@@ -188,6 +188,15 @@ def test_what_a_reader_answers_is_never_unpickled(fed, monkeypatch, tmp_path):
 def test_an_answer_is_what_was_said(answer):
     read = verifier.decode_answer(verifier.encode_answer(answer))
     np.testing.assert_equal(read, answer)
+
+
+def test_while_the_store_is_away_nothing_is_said_of_an_artifact(fed, monkeypatch):
+    def away(*given):
+        raise StoreLost("the store cannot be reached")
+
+    monkeypatch.setattr(verifier, "load_fits", away)
+    with verifier.Verifier(fed.resources) as reading, pytest.raises(StoreLost, match="the store cannot be reached"):
+        reading.verify(*anything())
 
 
 @pytest.mark.parametrize("data", [b"", b"\x80\x04", b"[1]", b"null", b'{"judged": "x"}'])

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from perennial.core.metrics import METRICS, Floats, predict
-from perennial.errors import ArtifactError
+from perennial.errors import ArtifactError, StoreLost
 from perennial.failures import reason_of
 from perennial.recipe import Frozen
 from perennial.resources import Resources
@@ -30,6 +30,8 @@ TIMEOUT_SECONDS = 120
 TOLERANCE = 1e-9
 FAREWELL, FAREWELL_SECONDS = None, 5
 LONGEST_ANSWER = 256 << 20  # bytes
+
+Answer = dict[str, Floats] | str | StoreLost  # predictions of each fit, why there are none, or that nobody could look
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +78,7 @@ class Verifier:
         expected: dict[str, Floats],
         frozen: Frozen | None = None,
     ) -> None:
-        """Raise ArtifactError unless the process reads the same predictions out of the store."""
+        """Raise ArtifactError unless the process reads the same predictions out of the store, StoreLost while that is away."""
         answer = self._ask(Task(manifest=manifest, trusted=trusted, metric=metric, sample=sample, frozen=frozen))
         cell = manifest.cell
         if isinstance(answer, str):
@@ -120,6 +122,8 @@ class Verifier:
         except BaseException:
             self._restart()  # or the answer that is still to come would be taken for the next question's
             raise
+        if isinstance(answer, StoreLost):
+            raise answer
         return answer
 
     def _restart(self) -> int | None:
@@ -129,17 +133,21 @@ class Verifier:
         return code
 
 
-def encode_answer(answer: dict[str, Floats] | str) -> bytes:
+def encode_answer(answer: Answer) -> bytes:
     """What the process says, as JSON: it has loaded what may have been tampered with, and is believed to be data alone."""
+    if isinstance(answer, StoreLost):
+        return json.dumps([str(answer)]).encode()
     said = answer if isinstance(answer, str) else {which: values.tolist() for which, values in answer.items()}
     return json.dumps(said).encode()
 
 
-def decode_answer(data: bytes) -> dict[str, Floats] | str:
-    """Predictions of each fit, of shape (n_rows,), or a sentence. Raises ValueError for anything else."""
+def decode_answer(data: bytes) -> Answer:
+    """Predictions of each fit, of shape (n_rows,), a sentence, or that the store is away. Raises ValueError otherwise."""
     said = json.loads(data)
     if isinstance(said, str):
         return said
+    if isinstance(said, list) and len(said) == 1 and isinstance(said[0], str):
+        return StoreLost(said[0])
     if not isinstance(said, dict):
         raise ValueError("neither predictions nor a sentence")
     return {which: np.asarray(values, dtype=np.float64) for which, values in said.items()}
@@ -156,7 +164,7 @@ def _serve(pipe: Pipe, theirs: Pipe, resources: Resources) -> None:
         os._exit(0)
 
 
-def _answer(resources: Resources, task: Task) -> dict[str, Floats] | str:
+def _answer(resources: Resources, task: Task) -> Answer:
     try:
         keys = read_public_keys(resources.public_keys)
         fits = load_fits(resources.store, keys, task.manifest, task.trusted, task.frozen, task.is_trial)
@@ -164,5 +172,7 @@ def _answer(resources: Resources, task: Task) -> dict[str, Floats] | str:
             return {}
         metric, name = METRICS[task.metric], str(task.manifest.cell)
         return {which: predict(fitted, task.sample, metric, name) for which, fitted in fits.items()}
+    except StoreLost as error:
+        return error
     except Exception as error:
         return reason_of(error)
