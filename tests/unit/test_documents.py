@@ -17,7 +17,7 @@ PAGES = [README, ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 MAKEFILE = (ROOT / "Makefile").read_text()
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
-STILL_TO_COME = {"types.md", "upgrade.md", "notifications.md"}
+STILL_TO_COME = {"notifications.md"}
 AVOIDED = re.compile(r"\b(anew|mend(s|ed|ing)?|amidst|for ever|told|been asked)\b", re.IGNORECASE)
 
 
