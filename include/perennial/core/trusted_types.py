@@ -256,6 +256,16 @@ FAMILIES = (
         "ZoneInfo",
     ),
     _family(
+        "experimental estimators, which skops lists only where they were enabled before it was imported",
+        "sklearn.impute._iterative",
+        "IterativeImputer",
+    ),
+    _family(
+        "the same",
+        "sklearn.model_selection._search_successive_halving",
+        "HalvingGridSearchCV HalvingRandomSearchCV",
+    ),
+    _family(
         "LightGBM's estimators: parameters, and a booster",
         "lightgbm.sklearn",
         "LGBMClassifier LGBMModel LGBMRanker LGBMRegressor",
