@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -98,7 +98,7 @@ def serve(tests: list[str]) -> None:
             if child == 0:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
                 os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests])))
-            with asking:
+            with asking, suppress(BrokenPipeError):  # whoever asked may have gone
                 asking.sendall(bytes([code_of(child, asking)]))
 
 

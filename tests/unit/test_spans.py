@@ -1,6 +1,6 @@
 """The comparison span: the shortest recent one that holds enough."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
@@ -106,3 +106,20 @@ def test_more_rows_may_be_asked_for_than_the_gate_does():
     assert comparison_span(times(range(30)), GATE, Days(20), None, min_rows=200).rows == 200
     too_many = comparison_span(times(range(30)), GATE, Days(20), None, min_rows=2000)
     assert (too_many.rows, too_many.enough) == (400, False)
+
+
+def test_an_event_after_the_span_is_not_in_it():
+    examples = times(range(30))
+    span = comparison_span(examples, GATE, Days(20), after=None)
+    later = frame([span.start - Days(1), span.start, span.end, span.end + Days(1)])
+    assert span.contains(later["event_time"]).tolist() == [False, True, True, False]
+
+
+def test_a_span_begins_with_the_first_moment_after_the_mark():
+    mark = START + Days(27.5)
+    assert comparison_span(times(range(30)), GATE, Days(20), after=mark).start == mark + timedelta(microseconds=1)
+
+
+def test_enough_rows_of_too_few_days_are_not_enough():
+    span = comparison_span(times([0, 1], per_day=100), GATE, Days(20), after=None)
+    assert (span.rows, span.clusters, span.enough) == (200, 2, False)

@@ -8,7 +8,7 @@ import pytest
 from toy_models.zoo.weight import examples, weight
 
 from perennial.core.artifacts import encode_estimator
-from perennial.core.training import check_distance, check_sane, fit, training_rows
+from perennial.core.training import Fit, check_distance, check_sane, fit, training_rows
 from perennial.errors import SanityError
 from perennial.spec import Days, Gate
 
@@ -105,3 +105,35 @@ def test_a_refit_far_from_the_judged_fit_is_refused():
 
 def test_a_constant_target_does_not_break_the_distance():
     assert check_distance(np.array([1.0]), np.array([1.0]), np.array([5.0]), GATE, "weight/GB") == 0
+
+
+def test_rows_of_the_window_come_as_they_are_where_others_lie_between(made):
+    late = made.index[30]
+    made.loc[late, "label_time"] = CUT + Days(1)
+    window, cut = made[10:50], made["label_time"].iloc[49] + Days(0.001)
+    spec = replace(weight, window=cut - made["event_time"].iloc[10])
+    assert training_rows(made, spec, cut).index.tolist() == [row for row in window.index if row != late]
+
+
+def test_rows_of_the_window_are_one_piece_where_none_lie_between(made):
+    cut = made["label_time"].iloc[49] + Days(0.001)
+    spec = replace(weight, window=cut - made["event_time"].iloc[10])
+    assert training_rows(made, spec, cut).index.tolist() == made.index[10:50].tolist()
+    assert training_rows(made[:0], spec, cut).empty
+
+
+@pytest.mark.parametrize(("predicted", "is_sane"), [(-1.0, True), (2.0, True), (-1.01, False), (2.01, False)])
+def test_the_range_is_widened_by_itself_and_its_ends_are_in_it(predicted, is_sane):
+    fitted = Fit(estimator=None, until=CUT, rows=2, target_mean=0.5, target_min=0.0, target_max=1.0)
+    if is_sane:
+        check_sane(np.array([predicted, 0.5]), fitted, "weight/GB")
+        return
+
+    with pytest.raises(SanityError, match=r"1 of 2 predictions lie outside \[-1, 2\]"):
+        check_sane(np.array([predicted, 0.5]), fitted, "weight/GB")
+
+
+def test_the_distance_is_in_standard_deviations_of_the_target():
+    served, judged = np.array([5.0, 1.0]), np.array([2.0, 4.0])
+    gate = replace(GATE, max_refit_distance=1.5)
+    assert check_distance(served, judged, np.array([0.0, 4.0]), gate, "weight/GB") == pytest.approx(1.5)
