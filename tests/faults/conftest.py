@@ -1,7 +1,10 @@
 """One stack for all kills, with the shop's fleet and one of toys. These tests need a pytest process of their own."""
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +16,13 @@ import sources
 
 HERE = Path(__file__).parent
 DEPLOYED = HERE / "deployed"
-sys.path.insert(0, str(DEPLOYED))
-models.__path__.append(str(DEPLOYED / "models"))
-sources.__path__.append(str(DEPLOYED / "sources"))
+# Installed, as it were: estimator() may then import its class in its body, as the library's.
+INSTALLED = Path(tempfile.mkdtemp(prefix="perennial-")) / "site-packages"
+shutil.copytree(DEPLOYED, INSTALLED, ignore=shutil.ignore_patterns("__pycache__"))
+atexit.register(shutil.rmtree, INSTALLED.parent)
+sys.path.insert(0, str(INSTALLED))
+models.__path__.append(str(INSTALLED / "models"))
+sources.__path__.append(str(INSTALLED / "sources"))
 
 from drill import Told  # noqa: E402
 from killed_world import SIGHTINGS, World, tree  # noqa: E402
@@ -37,7 +44,6 @@ def told() -> list[Told]:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The running stack, with sightings of sixty days and nothing trained yet."""
     os.environ["PERENNIAL_TEST_FOLDER"] = str(tmp_path_factory.mktemp("signs"))
-    # Installed, as it were: estimator() may then import its class in its body, as the library's.
     folder = tmp_path_factory.mktemp("repo") / "site-packages"
     repo = tree(HERE.parents[1], DEPLOYED, HERE.parent / "specs", folder)
     world = World(Stack(tmp_path_factory.mktemp("state"), repo), kills=KILLS)

@@ -14,6 +14,7 @@ from perennial.catalog import load_catalog
 from perennial.steps.audit import examine
 
 QUIET_SECONDS = 8
+TOLD = ("warning", "error", "critical")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +75,12 @@ class Drill:
             time.sleep(0.5)
 
     def log(self, dag: str, run_id: str, task: str) -> str:
-        """The log of a task's last try, as the UI shows it."""
+        """Warnings and errors in the log of a task's last try, as the UI shows them."""
         tries = {each["task_id"]: each["try_number"] for each in self.world.stack.api.tasks(dag, run_id)}
         path = f"/api/v2/dags/{dag}/dagRuns/{run_id}/taskInstances/{task}/logs/{tries[task]}"
         content = self.world.stack.api._ask("GET", path)["content"]
-        return "\n".join(_line(entry) for entry in content)
+        told = [entry for entry in content if entry.get("level") in TOLD]
+        return "\n".join(_line(entry) for entry in told)
 
     def failed(self, dag: str, run_id: str) -> list[str]:
         """Which tasks of a run failed."""

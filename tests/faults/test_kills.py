@@ -59,7 +59,7 @@ def test_a_training_killed_before_what_it_stored_is_on_record(world):
     verifier = wait_until(patient.loading)
     (version,) = world.ask("SELECT id FROM perennial.versions WHERE model = 'weight' ORDER BY created_at DESC LIMIT 1")[0]
     stored = world.resources.store.keys(f"artifacts/weight/GB/{version}/")
-    assert len(stored) == 3
+    assert len(stored) == 4  # both fits, the sample, the manifest
     assert world.ask("SELECT artifact_key FROM perennial.versions WHERE id = %s", version) == [(None,)]
     killed = family(world.training(run_id))
     assert verifier in killed
