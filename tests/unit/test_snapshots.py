@@ -1,6 +1,8 @@
 """Snapshots: what is read, and how revisions become rows."""
 
-from dataclasses import replace
+import hashlib
+import json
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
@@ -9,7 +11,7 @@ from toy_files import sightings_files
 from toy_models.zoo.weight import weight
 from toy_sources.sightings import sightings
 
-from perennial.core.snapshots import Snapshot, latest_revisions, window_of
+from perennial.core.snapshots import Snapshot, also_known, latest_revisions, window_of
 from perennial.spec import Days
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -38,6 +40,38 @@ def test_a_key_may_have_several_columns():
     latest = latest_revisions(table, replace(sightings, key=("id", "line")))
     assert latest.index.names == ["id", "line"]
     assert len(latest) == 3
+
+
+@pytest.mark.parametrize(
+    ("facts", "ids"),
+    [
+        ([(2, 0, 1, 1.0), (1, 0, 2, 1.0)], [2, 1]),  # ordered by event, not by key
+        ([(1, 0, 2, 1.0), (2, 0, 1, 1.0)], [2, 1]),  # ordered by key, not by event
+        ([(2, 0, 1, 1.0), (1, 0, 1, 1.0)], [1, 2]),  # of one event time
+        ([(1, 0, 1, 1.0), (2, 0, 1, 1.0)], [1, 2]),
+    ],
+)
+def test_rows_are_sorted_by_event_time_and_then_by_key(facts, ids):
+    assert list(latest_revisions(rows(*facts), sightings).index) == ids
+
+
+def test_rows_of_one_event_time_are_sorted_by_every_column_of_the_key():
+    table = rows((1, 0, 0, 1.0), (1, 0, 0, 2.0), (1, 0, 0, 3.0)).assign(line=[3, 1, 2])
+    latest = latest_revisions(table, replace(sightings, key=("id", "line")))
+    assert list(latest.index) == [(1, 1), (1, 2), (1, 3)]
+
+
+def test_what_was_known_is_joined_by_what_was_written_down_later():
+    known, now = rows((1, 0, 0, 1.0)).set_index("id"), rows((1, 5, 0, 9.0), (2, 5, 1, 2.0)).set_index("id")
+    assert also_known(known, now)["weight"].to_dict() == {1: 1.0, 2: 2.0}
+    assert also_known(known, now[:1]) is known
+
+
+def test_a_backfills_snapshot_is_another_one_at_each_time_and_others_keep_their_id():
+    backfills = {replace(SNAPSHOT, known_until=NOW - Days(day)).id for day in (1, 2)}
+    assert len({SNAPSHOT.id, *backfills}) == 3
+    facts = {name: value for name, value in asdict(SNAPSHOT).items() if name != "known_until"}
+    assert SNAPSHOT.id == hashlib.sha256(json.dumps(facts, default=datetime.isoformat).encode()).hexdigest()
 
 
 def test_a_key_whose_latest_revision_is_a_removal_is_gone_until_it_comes_back():
