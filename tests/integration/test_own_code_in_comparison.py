@@ -85,7 +85,5 @@ def test_a_champion_whose_code_was_edited_is_rebuilt_by_its_own(zoo, tree, monke
     monkeypatch.setattr(rebuild, "is_read_alike", lambda sample, predicted: False)
     assert zoo.retrain()["weight/GB"].kind == "rebuild"
     assert (champion(zoo).recipe, champion(zoo).id != before.id) == (recipe.hash, True)
-    champions = reader(zoo)
-    champions.trusted = (f"{tree.package}.zoo.weight.shifted",)
-    predicted = champions.load(*GB).predict(pd.DataFrame({"length": [1.0, 9.0]}))
+    predicted = reader(zoo).load(*GB).predict(pd.DataFrame({"length": [1.0, 9.0]}))
     assert predicted == pytest.approx([2, 18], abs=0.5)
