@@ -64,7 +64,7 @@ def test_what_is_no_signed_document_is_refused(document):
 
 
 def test_the_signature_of_another_key_is_refused():
-    with pytest.raises(ArtifactError, match="not in the trust list"):
+    with pytest.raises(ArtifactError, match="not among the public keys: add it there"):
         verify(artifacts.sign(PAYLOAD, OTHER))
     with pytest.raises(ArtifactError):
         artifacts.verify(artifacts.sign(PAYLOAD, KEY), [], "pointer")

@@ -33,6 +33,7 @@ from perennial.errors import ArtifactAltered, ArtifactError, OtherLibrary, Recip
 from perennial.recipe import Frozen
 
 FORMAT = 2
+WHERE_ALTERED = {"pointer": "the DAG maintain writes it again", "manifest": "restore it from a backup of the store"}
 SCHEMA = "schema.json"
 
 
@@ -173,7 +174,10 @@ def sign(payload: dict[str, Any], key: Ed25519PrivateKey) -> bytes:
 def verify(document: bytes, keys: Sequence[Ed25519PublicKey], kind: str) -> dict[str, Any]:
     """The payload of a signed document of this kind. Raises ArtifactError unless one of the keys signed it."""
     if signer(document, keys) is None:
-        raise ArtifactError(f"The {kind} is not signed by a trusted key. It was altered, or the key is not in the trust list.")
+        raise ArtifactError(
+            f"The {kind} is not signed by a trusted key. Its key is not among the public keys: add it there. Or it was "
+            f"altered: {WHERE_ALTERED[kind]}."
+        )
     payload = _upgraded(json.loads(document.partition(b"\n")[2]))
     if payload.get("kind") != kind or payload.get("format") != FORMAT:
         raise ArtifactError(f"A {kind} of format {FORMAT} was expected, not {payload.get('kind')} {payload.get('format')}.")
