@@ -95,6 +95,6 @@ def test_each_incident_is_caught_and_the_closed_days_are_none(shop, in_the_file,
     assert landed == accepted + kept
     assert kept == stored
 
-    assert shop.decide("look") == ("success", {"decide": "success", "announce": "skipped"})
+    assert shop.decide("look") == ("success", {"decide": "success", "announce": "skipped", "report": "success"})
     assert shop.returned["decide"]["held"] == []
     assert "GB 2" in shop.returned["decide"]["with rejected rows"]
