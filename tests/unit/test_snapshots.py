@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from dataclasses import asdict, replace
+from dataclasses import FrozenInstanceError, asdict, replace
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pandas as pd
 import pytest
 from toy_files import sightings_files
@@ -55,6 +56,11 @@ def test_rows_are_sorted_by_event_time_and_then_by_key(facts, ids):
     assert list(latest_revisions(rows(*facts), sightings).index) == ids
 
 
+def test_rows_that_are_in_order_are_not_copied():
+    table = rows((1, 0, 1, 1.0), (2, 0, 2, 2.0))
+    assert np.shares_memory(latest_revisions(table, sightings)["weight"], table["weight"])
+
+
 def test_rows_of_one_event_time_are_sorted_by_every_column_of_the_key():
     table = rows((1, 0, 0, 1.0), (1, 0, 0, 2.0), (1, 0, 0, 3.0)).assign(line=[3, 1, 2])
     latest = latest_revisions(table, replace(sightings, key=("id", "line")))
@@ -88,6 +94,11 @@ def test_the_order_of_reading_does_not_matter():
 
 def test_the_window_reaches_over_window_holdout_and_lookback():
     assert window_of(replace(weight, lookback=Days(5)), NOW) == (NOW - Days(85), NOW)
+
+
+def test_a_snapshot_is_what_it_is():
+    with pytest.raises(FrozenInstanceError):
+        SNAPSHOT.last_seq = 4
 
 
 def test_two_snapshots_of_the_same_have_the_same_id():

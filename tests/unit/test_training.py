@@ -108,7 +108,7 @@ def test_a_constant_target_does_not_break_the_distance():
 
 
 def test_rows_of_the_window_come_as_they_are_where_others_lie_between(made):
-    late = made.index[30]
+    late = made.index[48]
     made.loc[late, "label_time"] = CUT + Days(1)
     window, cut = made[10:50], made["label_time"].iloc[49] + Days(0.001)
     spec = replace(weight, window=cut - made["event_time"].iloc[10])
@@ -118,7 +118,9 @@ def test_rows_of_the_window_come_as_they_are_where_others_lie_between(made):
 def test_rows_of_the_window_are_one_piece_where_none_lie_between(made):
     cut = made["label_time"].iloc[49] + Days(0.001)
     spec = replace(weight, window=cut - made["event_time"].iloc[10])
-    assert training_rows(made, spec, cut).index.tolist() == made.index[10:50].tolist()
+    train = training_rows(made, spec, cut)
+    assert train.index.tolist() == made.index[10:50].tolist()
+    assert np.shares_memory(train["target"], made["target"])
     assert training_rows(made[:0], spec, cut).empty
 
 
@@ -131,6 +133,18 @@ def test_the_range_is_widened_by_itself_and_its_ends_are_in_it(predicted, is_san
 
     with pytest.raises(SanityError, match=r"1 of 2 predictions lie outside \[-1, 2\]"):
         check_sane(np.array([predicted, 0.5]), fitted, "weight/GB")
+
+
+def test_the_range_is_widened_by_its_own_width():
+    fitted = Fit(estimator=None, until=CUT, rows=2, target_mean=1.5, target_min=1.0, target_max=2.0)
+    check_sane(np.array([0.0, 3.0]), fitted, "weight/GB")
+    with pytest.raises(SanityError, match=r"1 of 1 predictions lie outside \[0, 3\]"):
+        check_sane(np.array([3.1]), fitted, "weight/GB")
+
+
+def test_the_distance_from_a_constant_target_is_in_its_own_unit():
+    constant = np.array([5.0, 5.0])
+    assert check_distance(constant + 0.4, constant, constant, GATE, "weight/GB") == pytest.approx(0.4)
 
 
 def test_the_distance_is_in_standard_deviations_of_the_target():
