@@ -143,3 +143,17 @@ def test_a_rolled_back_version_is_read_by_its_new_manifest(rotated):
     )
     repair_pointers(rotated.resources, rotated.catalog)
     assert (reader(rotated).load(*GB).version, len(releases(rotated))) == (former, 3)
+
+
+def test_a_manifest_that_names_another_recipe_than_is_on_record_is_not_signed_again(rotated):
+    first, store = champion(rotated), rotated.resources.store
+    payload = artifacts.json.loads(store.get(first.artifact_key).partition(b"\n")[2]) | {"recipe": "0" * 64}
+    document = artifacts.sign(payload, read_private_key(rotated.resources.signing_key))
+    store.put("artifacts/other.manifest", document)
+    rotated.sql("ALTER TABLE versions DISABLE TRIGGER USER")
+    digest = artifacts.sha256(document)
+    facts = ("artifacts/other.manifest", digest, first.id)
+    rotated.sql("UPDATE versions SET artifact_key = %s, sha256 = %s WHERE id = %s", *facts)
+    rotated.sql("ALTER TABLE versions ENABLE TRIGGER USER")
+    (refused,) = resign(rotated.resources).refused
+    assert "The manifest names recipe 0000000000000000" in refused
