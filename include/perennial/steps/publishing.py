@@ -143,7 +143,7 @@ def commit_artifact(
         _record_first(database, manifest, size, challenger)
     else:
         logger.warning("The artifact on record of %s is replaced. %s", cell, failure)
-        _replace(database, recorded, manifest, size)
+        put_in_force(database, manifest, size, follows=recorded.sha256, kind=STORED_AGAIN)
     if _recorded(database, cell, challenger.version) != manifest:
         raise ArtifactError(f"Another process has recorded an artifact of {cell} meanwhile. The cell is to be judged again.")
     return manifest
@@ -188,13 +188,23 @@ def _record_first(database: Connection, manifest: ManifestRef, size: int, challe
     )
 
 
-def _replace(database: Connection, former: ManifestRef, manifest: ManifestRef, size: int) -> None:
-    add_manifest(
+def put_in_force(
+    database: Connection,
+    manifest: ManifestRef,
+    size: int,
+    *,
+    follows: str,
+    kind: str,
+    read_by: str | None = None,
+) -> bool:
+    """Have a stored manifest follow the version's one of the hash ``follows``; False and raises as `add_manifest`."""
+    return add_manifest(
         database,
         manifest.version,
-        follows=former.sha256,
-        kind=STORED_AGAIN,
+        follows=follows,
+        kind=kind,
         artifact_key=manifest.key,
         sha256=manifest.sha256,
         size=size,
+        read_by=read_by,
     )

@@ -30,7 +30,6 @@ from perennial.shell.database import Json, fetch_one, run
 from perennial.shell.keys import read_public_keys
 from perennial.shell.registry import (
     SHOWN_TO_BE_READ,
-    add_manifest,
     bound_elsewhere,
     champion_of,
     refuse_rebuild,
@@ -40,7 +39,7 @@ from perennial.spec import Model
 from perennial.steps.manifests import ManifestRef, check_whole, manifest_of, read_sample, signed_manifest
 from perennial.steps.material import Job, Outcome, Reading, read_again, version_of
 from perennial.steps.pointers import write_pointer
-from perennial.steps.publishing import Challenger, commit_artifact, put_manifest
+from perennial.steps.publishing import Challenger, commit_artifact, put_in_force, put_manifest
 
 logger = logging.getLogger(__name__)
 
@@ -148,14 +147,12 @@ def _predicted(job: Job, former: Former, manifest: ManifestRef, sample: Sample) 
 def _read_from_now_on(job: Job, former: Former) -> Any:
     """Sign the champion's manifest as one that is read by this scikit-learn, too; the champion with it."""
     manifest, size = put_manifest(job.resources, also_read_by_this(former.payload))
-    is_added = add_manifest(
+    is_added = put_in_force(
         job.database,
-        manifest.version,
+        manifest,
+        size,
         follows=former.manifest.sha256,
         kind=SHOWN_TO_BE_READ,
-        artifact_key=manifest.key,
-        sha256=manifest.sha256,
-        size=size,
         read_by=sklearn.__version__,
     )
     if not is_added:

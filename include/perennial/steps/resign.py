@@ -11,10 +11,10 @@ from perennial.errors import ArtifactError, SettingsError, StoreError
 from perennial.resources import Resources
 from perennial.shell.database import Connection, connect, fetch
 from perennial.shell.keys import read_private_key, read_public_keys
-from perennial.shell.registry import SIGNED_AGAIN, add_manifest
+from perennial.shell.registry import SIGNED_AGAIN
 from perennial.steps.manifests import manifest_document, manifest_of
 from perennial.steps.pointers import bring_into_step
-from perennial.steps.publishing import put_manifest
+from perennial.steps.publishing import put_in_force, put_manifest
 
 
 @dataclass(kw_only=True)
@@ -81,12 +81,4 @@ def _sign_again(resources: Resources, database: Connection, row: Any, signing: S
     if artifacts.signer(document, signing.keys) == signing.current and payload["deployment"] == row.deployment:
         return False
     made, size = put_manifest(resources, {**payload, "deployment": row.deployment})
-    return add_manifest(
-        database,
-        row.version,
-        follows=row.sha256,
-        kind=SIGNED_AGAIN,
-        artifact_key=made.key,
-        sha256=made.sha256,
-        size=size,
-    )
+    return put_in_force(database, made, size, follows=row.sha256, kind=SIGNED_AGAIN)
