@@ -12,6 +12,7 @@ import numpy as np
 import psycopg2
 import pytest
 from moto.server import ThreadedMotoServer
+from post_office import PostOffice
 from psycopg2.extras import execute_values
 from toolbox import CREDENTIALS, DAY, START, TABLE, execute, write_keys
 
@@ -20,7 +21,7 @@ from perennial.catalog import Catalog, load_catalog
 from perennial.resources import Resources
 from perennial.shell.database import connect, fetch, migrate
 from perennial.shell.store import open_store
-from perennial.steps import ingest, validate
+from perennial.steps import ingest, tell, validate
 from perennial.steps.plan import Request, plan
 from perennial.steps.report import report
 from perennial.steps.train import train
@@ -194,3 +195,13 @@ def fed(zoo: Zoo) -> Zoo:
         zoo.see(country, range(60), slope=slope)
     zoo.ingest()
     return zoo
+
+
+@pytest.fixture
+def post(monkeypatch: pytest.MonkeyPatch) -> Iterator[PostOffice]:
+    """An open post office, and no pauses between tries."""
+    monkeypatch.setattr(tell, "PAUSES_SECONDS", (0, 0, 0))
+    office = PostOffice()
+    office.open()
+    yield office
+    office.close()

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 import psycopg2
 import pytest
 from histories import in_process, killed_at
-from post_office import PostOffice
 from psycopg2 import errors
 from toolbox import TABLE, edit_source, execute
 from toy_files import sightings_files
@@ -20,7 +19,6 @@ from perennial.errors import IngestFailed, NothingToDo
 from perennial.failures import text_of
 from perennial.shell.store import open_store
 from perennial.steps import causes, ingest, source_report, validate
-from perennial.steps import tell as tell_step
 from perennial.steps.quarantine import accept_batch, extract_again, validate_again
 
 RANGERS = Owner("rangers", alerts=("mailto://rangers@example.com",))
@@ -28,16 +26,6 @@ HEADER = "id,seen_at,country,length,weight"
 ROW = "INSERT INTO sightings (id, seen_at, country, length, weight) VALUES (%s, '2026-01-05', 'Britain', 1, 2)"
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 NUMBERS = itertools.count(1)
-
-
-@pytest.fixture
-def post(monkeypatch):
-    """An open post office, and no pauses between tries."""
-    monkeypatch.setattr(tell_step, "PAUSES_SECONDS", (0, 0, 0))
-    office = PostOffice()
-    office.open()
-    yield office
-    office.close()
 
 
 @pytest.fixture

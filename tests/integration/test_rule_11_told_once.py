@@ -6,7 +6,6 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from post_office import PostOffice
 from psycopg2 import errors
 from toolbox import add_model
 from toy_models.zoo import _failing
@@ -21,16 +20,6 @@ from perennial.steps.report import Scheduler, report
 KEEPERS = Owner("keepers", alerts=("mailto://keepers@example.com",))
 PAUSES = tell_step.PAUSES_SECONDS
 URL = "https://airflow.example.com/dags/retrain_zoo/runs/run-1"
-
-
-@pytest.fixture
-def post(monkeypatch):
-    """An open post office, and no pauses between tries."""
-    monkeypatch.setattr(tell_step, "PAUSES_SECONDS", (0, 0, 0))
-    office = PostOffice()
-    office.open()
-    yield office
-    office.close()
 
 
 @pytest.fixture
